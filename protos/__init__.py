@@ -1,0 +1,1 @@
+"""The contract between the two sides; its modules are built by `make protos`."""
