@@ -1,0 +1,85 @@
+"""Settings from a TOML file, overlaid by the environment, checked once at the edge."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.errors import RequestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_settings import PydanticBaseSettingsSource
+
+
+class SettingsInvalid(RequestError):
+    """A settings file cannot be read, or a value in it cannot be."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{path} cannot be used; correct it and start again:\n{lines}")
+
+
+class FileSettings(BaseSettings):
+    """Settings whose fields come from a file; `FEDGATE_SECTION__FIELD` in the environment wins."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="FEDGATE_", env_nested_delimiter="__"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment lie over the file."""
+        return env_settings, init_settings
+
+
+SettingsT = TypeVar("SettingsT", bound=FileSettings)
+
+
+def load_settings(kind: type[SettingsT], path: Path) -> SettingsT:
+    """Return the settings in the TOML file at `path`.
+
+    Raises:
+        SettingsInvalid: the file cannot be read, or a field does not hold what it must; every
+            such field is named.
+    """
+    return parse_settings(kind, read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """Return the tables of a TOML file; raise SettingsInvalid if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsInvalid(path, [error.strerror or str(error)]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(path, [f"is not TOML: {error}"]) from error
+
+
+def parse_settings(
+    kind: type[SettingsT], tables: dict[str, object], path: Path
+) -> SettingsT:
+    """Return the settings in `tables`, read from `path`; raise SettingsInvalid."""
+    try:
+        return kind(**tables)
+    except ValidationError as error:
+        raise SettingsInvalid(path, problems_of(error)) from error
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Return one line for each field that does not hold what it must."""
+    return [
+        f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']} (got {str(each['input'])[:80]!r})"
+        for each in error.errors(include_url=False, include_context=False)
+    ]

@@ -1,0 +1,76 @@
+"""How every command speaks: results on standard output, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import FederationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
+OUT = Console(highlight=False)
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON object on standard output; dataclasses and models become objects."""
+    sys.stdout.write(json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def jsonable(value: Any) -> Any:
+    """Return `value` as JSON has it: dataclasses and models as objects, paths as strings."""
+    return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def emit_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table for people on standard output."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    OUT.print(table)
+
+
+def run_app(app: Callable[[], None]) -> None:
+    """Run a command line; an error of ours ends it with one screen of text and exit code 1."""
+    try:
+        app()
+    except FederationError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        ERRORS.print("stopped")
+        sys.exit(130)
+
+
+def fail(error: FederationError) -> None:
+    """Print what went wrong and the way out; leave with exit code 1.
+
+    Where the result would have been JSON, so is the error, on standard output.
+    """
+    ERRORS.print("error:", style="bold red", end=" ")
+    ERRORS.print(str(error), markup=False)
+    if "json" in sys.argv[1:] or "--format=json" in sys.argv[1:]:
+        kind = type(error).__name__
+        emit_json({"error": {"kind": kind, "field": error.field, "message": str(error)}})
+    sys.exit(1)

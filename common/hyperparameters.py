@@ -1,0 +1,169 @@
+"""Hyperparameters: the federation's defaults, profiles and overrides laid over them, bounds.
+
+One rule, in one place: the effective value is the gateway's override if it gave one, else its
+profile's value, else the federation's default; then the plan's bounds and the gateway's own policy
+each say yes or no. Nothing is ever silently pulled inside a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class Optimizer(StrEnum):
+    """What a gateway steps with after the noise."""
+
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class Hyperparameters(BaseModel):
+    """A complete set: what one gateway trains one round with."""
+
+    model_config = FROZEN
+
+    learning_rate: Positive
+    clipping_norm: Positive  # C, L2, in gradient units
+    noise_multiplier: Positive  # sigma: the noise's standard deviation over C
+    sampling_rate: Rate  # q: probability that an example is in a step's batch
+    local_steps: Steps  # private steps a round
+    optimizer: Optimizer = Optimizer.SGD
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # SGD only
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW only, decoupled
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # local steps of linear warm-up, each round
+
+
+class Overrides(BaseModel):
+    """Values laid over a complete set; None leaves what was there."""
+
+    model_config = FROZEN
+
+    learning_rate: Positive | None = None
+    clipping_norm: Positive | None = None
+    noise_multiplier: Positive | None = None
+    sampling_rate: Rate | None = None
+    local_steps: Steps | None = None
+    optimizer: Optimizer | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+
+    def over(self, below: Hyperparameters) -> Hyperparameters:
+        """Return `below` with every value given here in its place."""
+        return below.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class Range(BaseModel):
+    """A closed interval; an end that is None is open."""
+
+    model_config = FROZEN
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if self.least(float("-inf")) > self.most(float("inf")):
+            msg = f"minimum {self.minimum} is above maximum {self.maximum}: no value fits"
+            raise ValueError(msg)
+        return self
+
+    def least(self, otherwise: float) -> float:
+        """Return the lower end, or `otherwise` where it is open."""
+        return otherwise if self.minimum is None else self.minimum
+
+    def most(self, otherwise: float) -> float:
+        """Return the upper end, or `otherwise` where it is open."""
+        return otherwise if self.maximum is None else self.maximum
+
+
+class Bounds(BaseModel):
+    """What a gateway may override, and how far; a field without a range may not be overridden."""
+
+    model_config = FROZEN
+
+    learning_rate: Range | None = None
+    clipping_norm: Range | None = None
+    noise_multiplier: Range | None = None
+    sampling_rate: Range | None = None
+    local_steps: Range | None = None
+    momentum: Range | None = None
+    weight_decay: Range | None = None
+    warmup_steps: Range | None = None
+    optimizer: tuple[Optimizer, ...] = ()  # the choices; none: may not be overridden
+
+    @model_validator(mode="after")
+    def _privacy_has_an_end(self) -> Self:
+        ends = {
+            "noise_multiplier.minimum": self.noise_multiplier and self.noise_multiplier.minimum,
+            "sampling_rate.maximum": self.sampling_rate and self.sampling_rate.maximum,
+            "local_steps.maximum": self.local_steps and self.local_steps.maximum,
+        }
+        ranges = (self.noise_multiplier, self.sampling_rate, self.local_steps)
+        for (name, end), given in zip(ends.items(), ranges, strict=True):
+            if given is not None and (end is None or end <= 0):
+                msg = f"bounds.{name} must be given and above 0: it bounds what a run may spend"
+                raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A value outside a bound: which, how far, whose rule."""
+
+    field: str
+    value: str
+    bound: str
+    rule: str  # whose: "the plan" or "this gateway's policy"
+
+    @property
+    def sentence(self) -> str:
+        """The refusal in words."""
+        return f"{self.field} = {self.value}: {self.rule} requires {self.bound}"
+
+
+def violations(
+    effective: Hyperparameters, *, bounds: Bounds, assigned: Hyperparameters
+) -> tuple[Violation, ...]:
+    """Return every way in which `effective` breaks the plan's `bounds`.
+
+    Args:
+        effective: what the gateway means to train with.
+        bounds: the plan's.
+        assigned: what the plan gives this gateway; a field without a range must equal it.
+    """
+    found = []
+    for name in Hyperparameters.model_fields:
+        value, given = getattr(effective, name), getattr(assigned, name)
+        bound = _broken(value, given, getattr(bounds, name))
+        if bound is not None:
+            found.append(Violation(field=name, value=str(value), bound=bound, rule="the plan"))
+    return tuple(found)
+
+
+def _broken(
+    value: float | Optimizer,
+    given: float | Optimizer,
+    allowed: Range | tuple[Optimizer, ...] | None,
+) -> str | None:
+    """Return the bound that `value` breaks, in words, or None."""
+    if isinstance(value, str) or not isinstance(allowed, Range):
+        choices = allowed if isinstance(allowed, tuple) else ()
+        if value == given or value in choices:
+            return None
+        return f"one of {', '.join(sorted({str(given), *choices}))}"
+    if value < allowed.least(float("-inf")):
+        return f"at least {allowed.minimum}"
+    if value > allowed.most(float("inf")):
+        return f"at most {allowed.maximum}"
+    return None

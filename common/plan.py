@@ -1,0 +1,191 @@
+"""The plan of a run: everything that is agreed before any data are read.
+
+A `Plan` is a value. Its serialised form (`common.wire`) has a digest that names it, and that
+digest is bound into every key and every update of the run.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
+from common.ids import DIGEST_PATTERN, NAME_PATTERN
+from common.weights import Layout
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Unit(StrEnum):
+    """What one person's contribution is counted as."""
+
+    EXAMPLE = "example"
+
+
+class Relation(StrEnum):
+    """Which data sets count as neighbours."""
+
+    ADD_OR_REMOVE_ONE = "add_or_remove_one"
+
+
+class Weighting(StrEnum):
+    """How the average weighs the gateways; both are constants of the plan."""
+
+    DECLARED_UNITS = "declared_units"
+    EQUAL = "equal"
+
+
+class Schedule(StrEnum):
+    """How the server's learning rate goes over the published rounds."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
+class WhenAbandoned(StrEnum):
+    """What the run does with a round that ended without its quorum."""
+
+    RETRY = "retry"  # reopen it on the same parent: gateways send the same bytes again
+    END = "end"
+
+
+class Participant(BaseModel):
+    """A gateway that is invited, and the size that it declared in public."""
+
+    model_config = FROZEN
+
+    gateway: Name
+    declared_units: Annotated[int, Field(gt=0)]  # public; never computed from the live row count
+
+
+class Privacy(BaseModel):
+    """What is promised, for whom, against which change of the data."""
+
+    model_config = FROZEN
+
+    unit: Unit = Unit.EXAMPLE
+    relation: Relation = Relation.ADD_OR_REMOVE_ONE
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    target_epsilon: Annotated[float, Field(gt=0)]  # at the bounds: no override passes it
+
+
+class ServerOptimizer(BaseModel):
+    """What turns the averaged difference into the next model (FedAvgM, Hsu et al. 2019)."""
+
+    model_config = FROZEN
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Schedule = Schedule.CONSTANT
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0  # linear: last rate over the first
+    tail_average: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of rounds averaged at the end
+
+
+class Rounds(BaseModel):
+    """How many rounds, how long each, and what happens when one fails."""
+
+    model_config = FROZEN
+
+    count: Annotated[int, Field(gt=0, le=100_000)]  # rounds to publish
+    maximum: Annotated[int, Field(gt=0, le=200_000)]  # rounds to open, abandoned ones included
+    quorum: Annotated[int, Field(gt=0)]  # updates without which no round is published
+    deadline_s: Annotated[float, Field(gt=0, le=604_800)]  # from opening, on a monotonic clock
+    when_abandoned: WhenAbandoned = WhenAbandoned.RETRY
+
+    @model_validator(mode="after")
+    def _maximum_covers_count(self) -> Self:
+        if self.maximum < self.count:
+            msg = f"rounds.maximum is {self.maximum}, must be at least rounds.count = {self.count}"
+            raise ValueError(msg)
+        return self
+
+
+class TaskSpec(BaseModel):
+    """The task that every gateway must have installed; its code never travels."""
+
+    model_config = FROZEN
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    digest: Digest  # of the task's source, as `Task.digest()` gives it
+    labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+    layout: Layout  # of the trainable parameters
+
+
+class Plan(BaseModel):
+    """Everything agreed before a run starts."""
+
+    model_config = FROZEN
+
+    name: Name
+    task: TaskSpec
+    initial_weights: Digest
+    participants: Annotated[tuple[Participant, ...], Field(min_length=1, max_length=10_000)]
+    weighting: Weighting = Weighting.DECLARED_UNITS
+    rounds: Rounds
+    privacy: Privacy
+    hyperparameters: Hyperparameters  # the federation's defaults
+    profiles: dict[Name, Overrides] = {}  # by gateway, laid over the defaults
+    bounds: Bounds = Bounds()
+    server: ServerOptimizer = ServerOptimizer()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        gateways = [participant.gateway for participant in self.participants]
+        if len(set(gateways)) < len(gateways):
+            msg = f"participants names a gateway twice: {sorted(gateways)}"
+            raise ValueError(msg)
+        if self.rounds.quorum > len(gateways):
+            msg = f"rounds.quorum is {self.rounds.quorum}, but only {len(gateways)} take part"
+            raise ValueError(msg)
+        if strangers := set(self.profiles) - set(gateways):
+            msg = f"profiles names gateways that do not take part: {sorted(strangers)}"
+            raise ValueError(msg)
+        for gateway in gateways:
+            _check_inside(gateway, self.assigned(gateway), self.bounds)
+        return self
+
+    def participant(self, gateway: str) -> Participant | None:
+        """Return the participant of that name, or None if it was not invited."""
+        return next((p for p in self.participants if p.gateway == gateway), None)
+
+    def assigned(self, gateway: str) -> Hyperparameters:
+        """Return what the federation gives `gateway`: the defaults, overlaid by its profile."""
+        return self.profiles.get(gateway, Overrides()).over(self.hyperparameters)
+
+    def weight(self, gateway: str) -> int:
+        """Return the gateway's public integer weight in the average."""
+        participant = self.participant(gateway)
+        if participant is None or self.weighting is Weighting.EQUAL:
+            return 0 if participant is None else 1
+        return two_digits(participant.declared_units)
+
+    def loosest(self) -> tuple[float, float, int]:
+        """Return (noise multiplier, sampling rate, steps a round) at the plan's bounds.
+
+        No gateway can spend more privacy than these values cost: the floor under the noise, the
+        ceilings over rate and steps, or where a field may not be overridden its largest value.
+        """
+        given = [self.assigned(p.gateway) for p in self.participants]
+        noise, rate = self.bounds.noise_multiplier, self.bounds.sampling_rate
+        steps = self.bounds.local_steps
+        return (
+            min(g.noise_multiplier for g in given) if noise is None else noise.least(0.0),
+            max(g.sampling_rate for g in given) if rate is None else rate.most(1.0),
+            max(g.local_steps for g in given) if steps is None else int(steps.most(1e9)),
+        )
+
+
+def two_digits(units: int) -> int:
+    """Round to two significant digits, so that a weight says no more than a size's order."""
+    step: int = 10 ** max(0, len(str(units)) - 2)
+    return max(1, (units + step // 2) // step * step)
+
+
+def _check_inside(gateway: str, given: Hyperparameters, bounds: Bounds) -> None:
+    for found in violations(given, bounds=bounds, assigned=given):
+        msg = f"what the plan itself gives {gateway!r} is outside its bounds: {found.sentence}"
+        raise ValueError(msg)

@@ -1,0 +1,119 @@
+"""Bodies <-> bounded chunks with a declared length and digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from common.errors import RequestError
+from common.ids import WeightsId
+from common.protocol import Body, Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+CHUNK_BYTES = 1 << 20  # smaller ones cost calls, larger ones cache misses
+
+
+class LengthMismatch(RequestError):
+    """A body is longer or shorter than its header says."""
+
+    def __init__(self, *, got: int, need: int) -> None:
+        super().__init__(
+            f"{got} bytes came, the header declares {need}: nothing of it was counted; "
+            "send the whole body again"
+        )
+
+
+class DigestMismatch(RequestError):
+    """A body's bytes do not have the digest that its header declares."""
+
+    def __init__(self, *, got: str, need: str) -> None:
+        super().__init__(
+            f"the bytes have digest {got}, the header declares {need}: nothing of it was counted; "
+            "send the whole body again"
+        )
+
+
+class OffsetMismatch(RequestError):
+    """A chunk does not begin where the one before it ended."""
+
+    def __init__(self, *, got: int, need: int) -> None:
+        super().__init__(f"a chunk begins at byte {got}, the next one needed begins at {need}")
+
+
+class BodyTooLong(RequestError):
+    """A body declares more bytes than may come."""
+
+    def __init__(self, *, got: int, limit: int) -> None:
+        super().__init__(f"the header declares {got} bytes, at most {limit} are taken here")
+
+
+class ChunkTooLong(RequestError):
+    """A chunk is longer than the limit."""
+
+    def __init__(self, *, got: int) -> None:
+        super().__init__(f"a chunk has {got} bytes, at most {CHUNK_BYTES} are taken")
+
+
+def digest_of(data: bytes | memoryview) -> WeightsId:
+    """Return the BLAKE3 digest of `data`, in hexadecimal."""
+    return WeightsId(blake3(data).hexdigest())
+
+
+def chunks_of(data: bytes | memoryview, offset: int = 0) -> Iterator[Chunk]:
+    """Yield views of `data` from `offset` on, in order, each at most CHUNK_BYTES long."""
+    view = memoryview(data)
+    for start in range(offset, len(view), CHUNK_BYTES):
+        yield Chunk(start, view[start : start + CHUNK_BYTES])
+
+
+class Receiver:
+    """Takes the chunks of one body in order and checks the whole at the end."""
+
+    def __init__(self, body: Body, *, limit: int, kept: bytes = b"") -> None:
+        """Expect `body`, of which `kept` is held already; refuse more than `limit` bytes."""
+        if body.byte_length > limit:
+            raise BodyTooLong(got=body.byte_length, limit=limit)
+        if body.offset != len(kept):
+            raise OffsetMismatch(got=body.offset, need=len(kept))
+        self._body = body
+        self._data = bytearray(kept)
+
+    @property
+    def received(self) -> int:
+        """How many bytes are held."""
+        return len(self._data)
+
+    def take(self, chunk: Chunk) -> None:
+        """Append a chunk; raise OffsetMismatch, ChunkTooLong or LengthMismatch."""
+        if chunk.offset != len(self._data):
+            raise OffsetMismatch(got=chunk.offset, need=len(self._data))
+        if len(chunk.data) > CHUNK_BYTES:
+            raise ChunkTooLong(got=len(chunk.data))
+        if len(self._data) + len(chunk.data) > self._body.byte_length:
+            got = len(self._data) + len(chunk.data)
+            raise LengthMismatch(got=got, need=self._body.byte_length)
+        self._data += chunk.data
+
+    def finish(self) -> memoryview:
+        """Return the body, without a copy; raise LengthMismatch or DigestMismatch."""
+        if len(self._data) != self._body.byte_length:
+            raise LengthMismatch(got=len(self._data), need=self._body.byte_length)
+        view = memoryview(self._data).toreadonly()
+        got = digest_of(view)
+        if got != self._body.digest:
+            raise DigestMismatch(got=got, need=self._body.digest)
+        return view
+
+    def partial(self) -> bytes:
+        """Return what has come so far, for a transfer that is resumed."""
+        return bytes(self._data)
+
+
+async def receive(receiver: Receiver, chunks: AsyncIterator[Chunk]) -> memoryview:
+    """Take every chunk, then return the checked body; raise what `Receiver` raises."""
+    async for chunk in chunks:
+        receiver.take(chunk)
+    return receiver.finish()

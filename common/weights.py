@@ -1,0 +1,246 @@
+"""Weights as one flat float32 vector, and their canonical safetensors bytes.
+
+Tensors lie in the order of their names, without metadata, so that equal weights have equal bytes
+and a digest can name them. The format is that of https://github.com/huggingface/safetensors:
+8 bytes of header length (little endian), a JSON header padded with spaces to 8 bytes, the data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Self
+
+import numpy as np
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from common.errors import RequestError
+from common.ids import WeightsId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+FLOAT32_BYTES = 4
+MAX_PARAMETERS = 1 << 33
+_ALIGNMENT = 8
+
+
+class MalformedWeights(RequestError):
+    """Bytes that are not canonical weights of the layout that is needed."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: check that the sender was built for this run's model")
+
+
+class ShapeMismatch(RequestError):
+    """A tensor does not have the shape that the run's model needs."""
+
+    def __init__(self, tensor: str, *, got: tuple[int, ...], need: tuple[int, ...]) -> None:
+        super().__init__(
+            f"tensor {tensor!r} has shape {got}, the run's model needs {need}: "
+            "check that the sender was built for this model"
+        )
+
+
+class NameMismatch(RequestError):
+    """The tensors are not those of the run's model."""
+
+    def __init__(self, *, missing: list[str], unexpected: list[str]) -> None:
+        super().__init__(
+            f"tensors missing: {missing}, not of the run's model: {unexpected}: "
+            "check that the sender was built for this model"
+        )
+
+
+class ElementTypeMismatch(RequestError):
+    """A tensor's elements are not float32."""
+
+    def __init__(self, tensor: str, *, got: str) -> None:
+        super().__init__(f"tensor {tensor!r} has element type {got}, the plan needs F32 (float32)")
+
+
+class NotFinite(RequestError):
+    """A value is NaN or infinite."""
+
+    def __init__(self, tensor: str) -> None:
+        super().__init__(
+            f"tensor {tensor!r} holds a value that is NaN or infinite: nothing of it was counted; "
+            "lower the learning rate or check the data"
+        )
+
+
+class TensorSpec(BaseModel):
+    """A tensor's name and shape; its elements are float32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=500)]
+    shape: tuple[Annotated[int, Field(ge=0, lt=MAX_PARAMETERS)], ...]
+
+    @property
+    def size(self) -> int:
+        """How many values it holds."""
+        return math.prod(self.shape)
+
+
+class Layout(BaseModel):
+    """The tensors of a model, in the order of their names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tensors: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _is_canonical(self) -> Self:
+        names = [tensor.name for tensor in self.tensors]
+        if sorted(set(names)) != names:
+            msg = f"tensor names must be sorted and distinct, got {names}"
+            raise ValueError(msg)
+        if not 0 < self.size <= MAX_PARAMETERS:
+            msg = f"{self.size} values in all, must be between 1 and {MAX_PARAMETERS}"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def of(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """Return the layout of tensors with these names and shapes."""
+        specs = (TensorSpec(name=name, shape=shape) for name, shape in sorted(shapes.items()))
+        return cls(tensors=tuple(specs))
+
+    @property
+    def size(self) -> int:
+        """How many values all tensors hold."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def header(self) -> bytes:
+        """What precedes the values in the canonical bytes."""
+        entries: dict[str, Any] = {}
+        end = 0
+        for tensor in self.tensors:
+            start, end = end, end + tensor.size * FLOAT32_BYTES
+            shape = list(tensor.shape)
+            entries[tensor.name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        return struct.pack("<Q", len(text)) + text
+
+    @property
+    def byte_length(self) -> int:
+        """Length of the canonical bytes."""
+        return len(self.header) + self.size * FLOAT32_BYTES
+
+    def tensor_at(self, position: int) -> str:
+        """Return the name of the tensor that holds the value at `position` of the flat vector."""
+        end = 0
+        for tensor in self.tensors:
+            end += tensor.size
+            if position < end:
+                return tensor.name
+        msg = f"position {position} is past the last of {self.size} values"
+        raise IndexError(msg)
+
+
+class Weights:
+    """Named float32 arrays, kept as one flat vector in the order of their names."""
+
+    def __init__(self, layout: Layout, values: NDArray[np.float32]) -> None:
+        """Keep `values`, shape (layout.size,), float32, without a copy."""
+        if values.shape != (layout.size,) or values.dtype != np.float32:
+            msg = f"got {values.dtype}{values.shape}, need float32 of shape ({layout.size},)"
+            raise MalformedWeights(msg)
+        self.layout = layout
+        self.values = values
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Self:
+        """Return the weights that hold copies of `arrays`."""
+        layout = Layout.of({name: array.shape for name, array in arrays.items()})
+        flat = [np.ravel(arrays[tensor.name]) for tensor in layout.tensors]
+        return cls(layout, np.concatenate(flat).astype(np.float32, copy=False))
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview, layout: Layout) -> Self:
+        """Return the weights in `data`, without a copy, after checking all of it.
+
+        Raises:
+            MalformedWeights, NameMismatch, ShapeMismatch, ElementTypeMismatch: the bytes are not
+                the canonical ones of `layout`.
+            NotFinite: a value is NaN or infinite.
+        """
+        check_header(data, layout)
+        values = np.frombuffer(data, dtype="<f4", offset=len(layout.header))
+        check_finite(values, layout)
+        return cls(layout, values)
+
+    @cached_property
+    def digest(self) -> WeightsId:
+        """BLAKE3 of the canonical bytes, in hexadecimal."""
+        hasher = blake3(self.layout.header)
+        hasher.update(memoryview(self.values).cast("B"))
+        return WeightsId(hasher.hexdigest())
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical safetensors bytes."""
+        return b"".join((self.layout.header, memoryview(self.values).cast("B")))
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return views of the tensors by name, in their shapes."""
+        views, start = {}, 0
+        for tensor in self.layout.tensors:
+            views[tensor.name] = self.values[start : start + tensor.size].reshape(tensor.shape)
+            start += tensor.size
+        return views
+
+
+def check_finite(values: NDArray[np.float32], layout: Layout) -> None:
+    """Raise NotFinite, naming the tensor, unless every value is finite."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise NotFinite(layout.tensor_at(int(np.argmin(finite))))
+
+
+def check_header(data: bytes | memoryview, layout: Layout) -> None:
+    """Raise what `Weights.from_bytes` documents unless `data` has the layout's header and length."""
+    header = bytes(data[: len(layout.header)])
+    if header != layout.header:
+        _explain(data, layout)
+    if len(data) != layout.byte_length:
+        msg = f"{len(data)} bytes, the run's model needs {layout.byte_length}"
+        raise MalformedWeights(msg)
+
+
+def _explain(data: bytes | memoryview, layout: Layout) -> None:
+    """Raise the error that says best how the header differs from the layout's."""
+    entries = _parse_header(data)
+    need = {tensor.name: tensor.shape for tensor in layout.tensors}
+    if set(entries) != set(need):
+        raise NameMismatch(
+            missing=sorted(set(need) - set(entries))[:5],
+            unexpected=sorted(set(entries) - set(need))[:5],
+        )
+    for name, entry in entries.items():
+        if entry["dtype"] != "F32":
+            raise ElementTypeMismatch(name, got=str(entry["dtype"])[:20])
+        shape = tuple(entry["shape"])
+        if shape != need[name]:
+            raise ShapeMismatch(name, got=shape, need=need[name])
+    raise MalformedWeights("the header is not in canonical form (sorted names, no metadata)")
+
+
+def _parse_header(data: bytes | memoryview) -> dict[str, Any]:
+    try:
+        (length,) = struct.unpack("<Q", bytes(data[:8]))
+        entries = json.loads(bytes(data[8 : 8 + length]))
+        entries.pop("__metadata__", None)
+        if all(isinstance(entry["shape"], list) and entry["dtype"] for entry in entries.values()):
+            return dict(entries)
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        pass
+    raise MalformedWeights("the bytes do not begin with a safetensors header")

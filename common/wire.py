@@ -1,0 +1,235 @@
+"""Messages of GatewayService <-> values; with `wire_values`, the only checker of input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from common.hyperparameters import Hyperparameters
+from common.ids import NO_RUN, GatewayId, PlanId, RunId
+from common.plan import Plan
+from common.protocol import (
+    Body,
+    Chunk,
+    Config,
+    Decline,
+    Effective,
+    Receipt,
+    Refusal,
+    Registration,
+    Review,
+    RunNews,
+    Stop,
+    Train,
+    UpdateHeader,
+    UpdateKey,
+    UploadState,
+    Versions,
+    Wait,
+)
+from common.wire_values import Bridge, InvalidMessage
+from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1 import plan_pb2, weights_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+    from common.protocol import Instruction
+
+PLAN = Bridge(Plan, plan_pb2.Plan)
+HYPERPARAMETERS = Bridge(Hyperparameters, plan_pb2.Hyperparameters)
+EFFECTIVE = Bridge(Effective, pb.Effective)
+REFUSAL = Bridge(Refusal, pb.Refusal)
+BODY = Bridge(Body, weights_pb2.TransferHeader)
+KEY = Bridge(UpdateKey, pb.UpdateKey)
+UPDATE_HEADER = Bridge(UpdateHeader, pb.UpdateHeader)
+DECLINE = Bridge(Decline, pb.Decline)
+REVIEW = Bridge(Review, pb.Review)
+TRAIN = Bridge(Train, pb.Train)
+WAIT = Bridge(Wait, pb.Wait)
+STOP = Bridge(Stop, pb.Stop)
+
+
+def plan_to_bytes(plan: Plan) -> bytes:
+    """Return the bytes that name and carry `plan`; equal plans give equal bytes."""
+    return PLAN.to_message(plan).SerializeToString(deterministic=True)
+
+
+def plan_from_bytes(data: bytes) -> Plan:
+    """Return the plan in `data`; raise InvalidMessage naming the field that does not fit."""
+    return PLAN.from_bytes(data)
+
+
+def plan_id(data: bytes) -> PlanId:
+    """Return the digest that names a plan: BLAKE3 of its bytes as they were sent."""
+    return PlanId(blake3(data).hexdigest())
+
+
+def chunk_to_proto(chunk: Chunk) -> weights_pb2.Chunk:
+    """Return the message of one piece of a body."""
+    return weights_pb2.Chunk(offset=chunk.offset, data=bytes(chunk.data))
+
+
+def chunk_from_proto(message: weights_pb2.Chunk) -> Chunk:
+    """Return one piece of a body."""
+    return Chunk(offset=message.offset, data=message.data)
+
+
+def versions_from_register(message: pb.RegisterRequest) -> Versions:
+    """Return what a gateway says it is."""
+    return Versions(
+        protocol=message.protocol_version,
+        software=message.software_version,
+        tasks={task.name: task.digest for task in message.tasks},
+    )
+
+
+def versions_to_register(versions: Versions) -> pb.RegisterRequest:
+    """Return the first message of a gateway."""
+    return pb.RegisterRequest(
+        protocol_version=versions.protocol,
+        software_version=versions.software,
+        tasks=[pb.InstalledTask(name=n, digest=d) for n, d in sorted(versions.tasks.items())],
+    )
+
+
+def registration_to_proto(registration: Registration) -> pb.RegisterResponse:
+    """Return the answer to Register."""
+    return pb.RegisterResponse(
+        gateway=registration.gateway,
+        lease=registration.lease,
+        protocol_version=registration.versions.protocol,
+        software_version=registration.versions.software,
+        chunk_byte_limit=registration.chunk_byte_limit,
+    )
+
+
+def registration_from_proto(message: pb.RegisterResponse) -> Registration:
+    """Return what the orchestrator answered to Register."""
+    return Registration(
+        gateway=GatewayId(message.gateway),
+        lease=message.lease,
+        versions=Versions(message.protocol_version, message.software_version),
+        chunk_byte_limit=message.chunk_byte_limit,
+    )
+
+
+def config_to_proto(config: Config) -> pb.GetConfigResponse:
+    """Return the answer to GetConfig."""
+    return pb.GetConfigResponse(
+        run_id=config.run_id,
+        plan=config.plan,
+        plan_digest=config.plan_digest,
+        assigned=HYPERPARAMETERS.to_message(config.assigned),
+    )
+
+
+def config_from_proto(run_id: RunId, message: pb.GetConfigResponse) -> Config:
+    """Return the plan's bytes after checking that the digest is theirs."""
+    digest = plan_id(message.plan)
+    if digest != message.plan_digest:
+        problem = f"names {message.plan_digest!r}, the plan's bytes have {digest!r}"
+        raise InvalidMessage("GetConfigResponse", field="plan_digest", problem=problem)
+    assigned = HYPERPARAMETERS.from_message(message.assigned)
+    return Config(run_id=run_id, plan=message.plan, plan_digest=digest, assigned=assigned)
+
+
+def answer_to_proto(
+    run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
+) -> pb.AcceptPlanRequest:
+    """Return a gateway's answer to a plan."""
+    request = pb.AcceptPlanRequest(run_id=run_id, plan_digest=plan_digest)
+    if isinstance(answer, Effective):
+        request.effective.CopyFrom(EFFECTIVE.to_message(answer))
+    else:
+        request.refusal.CopyFrom(REFUSAL.to_message(answer))
+    return request
+
+
+def answer_from_proto(message: pb.AcceptPlanRequest) -> Effective | Refusal:
+    """Return a gateway's answer to a plan."""
+    match message.WhichOneof("answer"):
+        case "effective":
+            return EFFECTIVE.from_message(message.effective)
+        case "refusal":
+            return REFUSAL.from_message(message.refusal)
+        case _:
+            raise InvalidMessage(
+                "AcceptPlanRequest", field="answer", problem="neither values nor a refusal"
+            )
+
+
+def news_to_proto(news: RunNews) -> pb.WatchResponse:
+    """Return one message of the Watch stream."""
+    response = pb.WatchResponse(run_id=news.run_id, published_round=news.published_round)
+    match news.instruction:
+        case Review():
+            response.review.CopyFrom(REVIEW.to_message(news.instruction))
+        case Train():
+            response.train.CopyFrom(TRAIN.to_message(news.instruction))
+        case Wait():
+            response.wait.CopyFrom(WAIT.to_message(news.instruction))
+        case Stop():
+            response.stop.CopyFrom(STOP.to_message(news.instruction))
+    return response
+
+
+def news_from_proto(message: pb.WatchResponse) -> RunNews:
+    """Return one message of the Watch stream."""
+    return RunNews(
+        run_id=_run_id(message.run_id),
+        published_round=message.published_round,
+        instruction=_instruction(message),
+    )
+
+
+def _instruction(message: pb.WatchResponse) -> Instruction:
+    match message.WhichOneof("task"):
+        case "review":
+            return REVIEW.from_message(message.review)
+        case "train":
+            return TRAIN.from_message(message.train)
+        case "wait":
+            return WAIT.from_message(message.wait)
+        case "stop":
+            return STOP.from_message(message.stop)
+        case _:
+            raise InvalidMessage("WatchResponse", field="task", problem="says nothing to do")
+
+
+def _run_id(text: str) -> RunId:
+    """A run's name, or empty where the news is of no run (Stop: superseded)."""
+    return KEY.check({"run_id": text, "round": 1}).run_id if text else NO_RUN
+
+
+def upload_request(key: UpdateKey, digest: str) -> pb.GetUploadRequest:
+    """Return the question how much of an update has arrived."""
+    return pb.GetUploadRequest(key=KEY.to_message(key), digest=digest)
+
+
+def upload_state_from_proto(message: pb.GetUploadResponse) -> UploadState:
+    """Return how much of an update has arrived."""
+    return UploadState(offset=message.offset, received=message.received)
+
+
+def upload_state_to_proto(state: UploadState) -> pb.GetUploadResponse:
+    """Return how much of an update has arrived."""
+    return pb.GetUploadResponse(offset=state.offset, received=state.received)
+
+
+def receipt_to_proto(receipt: Receipt) -> pb.SubmitUpdateResponse:
+    """Return the answer to SubmitUpdate."""
+    return pb.SubmitUpdateResponse(key=KEY.to_message(receipt.key), digest=receipt.digest or "")
+
+
+def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
+    """Return the answer to SubmitUpdate."""
+    digest = BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
+    return Receipt(key=KEY.from_message(message.key), digest=digest)
+
+
+def run_ids(texts: Sequence[str]) -> tuple[RunId, ...]:
+    """Return the names of runs, checked."""
+    return tuple(_run_id(text) for text in texts if text)
