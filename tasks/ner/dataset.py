@@ -1,0 +1,122 @@
+"""The sentences of one site and split as feature tensors."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tasks.ner.features import encoded
+from tasks.ner.lexical import WIDTH, lexical_vectors
+from tasks.ner.tags import tag_set
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tasks.ner.encoder import Encoder
+    from tasks.ner.sentences import Sentence
+    from tasks.task import Batch
+
+LONGEST = 80  # words of a sentence that the training loss reads; scoring reads them all
+CONSTANT = 0.3  # the last feature of every word: the head's bias, in the feature's scale
+PADDING = -100  # the tag of a word that is not there
+
+
+def feature_width(encoder: Encoder) -> int:
+    """Count the numbers per word: the encoder's, three spellings, one constant."""
+    return encoder.width + 3 * WIDTH + 1
+
+
+class NerDataset:
+    """Sentences in order of length, so that neighbours waste little padding.
+
+    A word's features are the encoder's vector, the spelling vectors of the word, of the
+    one before and of the one after, and a constant; the norm of all but the constant is
+    about 1. Only the encoder's vectors and one spelling vector per distinct word are held.
+    """
+
+    def __init__(
+        self,
+        sentences: Sequence[Sentence],
+        labels: Sequence[str],
+        encoder: Encoder,
+        cache: Path | None,
+    ) -> None:
+        self.labels = tuple(labels)
+        self.sentences = sorted(sentences, key=lambda sentence: len(sentence.tokens))
+        words = [sentence.tokens for sentence in self.sentences]
+        self._lengths = [len(sentence) for sentence in words]
+        self._starts = [0, *accumulate(self._lengths)]
+        self._width = feature_width(encoder)
+        self._encoded = encoded(words, encoder, cache)
+        self._scale = (self._width - 1) ** -0.5
+        self._neighbours, distinct = _word_ids(words)
+        spellings = torch.from_numpy(lexical_vectors(distinct)) * self._scale
+        self._spellings = torch.cat([torch.zeros(1, WIDTH), spellings])
+        self._tags = _tag_ids(self.sentences, self.labels)
+
+    def __len__(self) -> int:
+        """Count the sentences."""
+        return len(self.sentences)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Return the features and the tags of sentences, cut after `LONGEST` words.
+
+        Returns:
+            Features, shape (batch, words, features), float32, padded with zeros; tags,
+            shape (batch, words), int64, padded with `PADDING`. `words` is at least 1.
+        """
+        lengths = [min(self._lengths[row], LONGEST) for row in rows]
+        tags = torch.full((len(rows), max(lengths, default=1)), PADDING)
+        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            start = self._starts[row]
+            tags[place, :length] = self._tags[start : start + length]
+        return self._features(rows, lengths), tags
+
+    def features(self, rows: Sequence[int]) -> Tensor:
+        """Return the features of whole sentences, shape (batch, words, features)."""
+        return self._features(rows, [self._lengths[row] for row in rows])
+
+    def content_digests(self) -> list[bytes]:
+        """Return 32 bytes per sentence that name its words and tags."""
+        return [sentence.content_digest() for sentence in self.sentences]
+
+    def _features(self, rows: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        words = max(lengths, default=1)
+        batch = torch.zeros(len(rows), words, self._width)
+        ids = torch.zeros(3, len(rows), words, dtype=torch.int64)  # id 0 is no word
+        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            start, end = self._starts[row], self._starts[row] + length
+            vectors = torch.from_numpy(self._encoded[start:end].astype(np.float32))
+            torch.mul(vectors, self._scale, out=batch[place, :length, : vectors.shape[1]])
+            batch[place, :length, -1] = CONSTANT
+            ids[:, place, :length] = self._neighbours[:, start:end]
+        for part in range(3):
+            first = self._width - 1 - (3 - part) * WIDTH
+            batch[..., first : first + WIDTH] = self._spellings[ids[part]]
+        return batch
+
+
+def _word_ids(sentences: Sequence[Sequence[str]]) -> tuple[Tensor, list[str]]:
+    """Number the distinct words from 1; id 0 is no word.
+
+    Returns:
+        The ids of each word, of the one before and of the one after in its sentence,
+        shape (3, words); and the distinct words in order of their ids.
+    """
+    ids: dict[str, int] = {}
+    rows: list[tuple[int, int, int]] = []
+    for words in sentences:
+        row = [0, *(ids.setdefault(word, len(ids) + 1) for word in words), 0]
+        rows += zip(row[1:-1], row[:-2], row[2:], strict=True)
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3).T.contiguous(), list(ids)
+
+
+def _tag_ids(sentences: Sequence[Sentence], labels: Sequence[str]) -> Tensor:
+    places = {tag: place for place, tag in enumerate(tag_set(labels))}
+    return torch.tensor([places[tag] for sentence in sentences for tag in sentence.tags])

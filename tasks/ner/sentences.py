@@ -1,0 +1,148 @@
+"""Sentences with IOB2 tags, and reading them from JSON lines and from CoNLL columns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.ner.errors import BrokenLine, DataFileMissing, UnknownFormat
+from tasks.ner.tags import OUTSIDE, first_illegal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One tagged sentence, and where it comes from."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]  # IOB2, one a token
+    site: str | None = None  # None: the file does not say
+    split: Split | None = None
+    letter: str | None = None  # the document that the sentence stands in
+    patient: str | None = None  # the person that the document is about
+    line: int = 0  # where the sentence begins in its file, from 1
+
+    def content_digest(self) -> bytes:
+        """Return 32 bytes that name the words and the tags, and nothing else."""
+        return blake3(json.dumps([self.tokens, self.tags]).encode()).digest()
+
+
+class _Row(BaseModel):
+    """One JSON line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    text: str
+    tags: str
+    site: str | None = None
+    split: Split | None = None
+    letter: str | None = None
+    patient: str | None = None
+
+
+def read_file(path: Path) -> tuple[Sentence, ...]:
+    """Read every sentence of a .jsonl or .conll file, in order; check every line.
+
+    Raises:
+        DataFileMissing: there is no such file.
+        UnknownFormat: its name ends in something else.
+        BrokenLine: a line cannot be read; names the first one.
+    """
+    if path.suffix not in _READERS:
+        raise UnknownFormat(path)
+    if not path.is_file():
+        raise DataFileMissing(path)
+    return tuple(_READERS[path.suffix](path, _lines(path)))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            yield number, raw.decode().rstrip("\r")
+        except UnicodeDecodeError as error:
+            raise BrokenLine(path, number, f"byte {error.start} is not UTF-8") from None
+
+
+def _read_jsonl(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
+    for number, line in lines:
+        if line.strip():
+            yield _from_row(path, number, _parse_row(path, number, line))
+
+
+def _parse_row(path: Path, number: int, line: str) -> _Row:
+    try:
+        return _Row.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        reason = "is not JSON" if first["type"] == "json_invalid" else first["msg"].lower()
+        raise BrokenLine(path, number, f"{where}: {reason}") from None
+
+
+def _from_row(path: Path, number: int, row: _Row) -> Sentence:
+    tokens, tags = tuple(row.text.split(" ")), tuple(row.tags.split(" "))
+    _check(path, number, tokens, tags)
+    return Sentence(tokens, tags, row.site, row.split, row.letter, row.patient, number)
+
+
+def _check(path: Path, number: int, tokens: tuple[str, ...], tags: tuple[str, ...]) -> None:
+    reason = _fault(tokens, tags)
+    if reason is not None:
+        raise BrokenLine(path, number, reason)
+
+
+def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
+    if len(tokens) != len(tags):
+        return f"{len(tokens)} tokens and {len(tags)} tags; need one tag a token"
+    if not all(tokens):
+        return f"token {tokens.index('') + 1} is empty; tokens are joined by one space"
+    for place, tag in enumerate(tags, start=1):
+        if tag != OUTSIDE and not (tag[:2] in {"B-", "I-"} and tag[2:]):
+            return f"tag {place} is {tag!r}; need O, B-label or I-label"
+    illegal = first_illegal(tags)
+    if illegal is not None:
+        return f"tag {illegal + 1} is {tags[illegal]!r} with nothing to continue; tags are IOB2"
+    return None
+
+
+def _read_conll(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
+    letter, columns, start = 0, list[tuple[str, str]](), 0
+    for number, line in (*lines, (0, "")):
+        if line.startswith("-DOCSTART-"):
+            letter += 1
+        elif line.strip():
+            start = start if columns else number
+            columns.append(_parse_column(path, number, line))
+        elif columns:
+            yield _from_columns(path, start, columns, str(letter) if letter else None)
+            columns = []
+
+
+def _parse_column(path: Path, number: int, line: str) -> tuple[str, str]:
+    fields = line.split("\t") if "\t" in line else line.split()
+    if len(fields) < 2:  # noqa: PLR2004 (a token and a tag)
+        raise BrokenLine(path, number, "one column; need the token first and its tag last")
+    return fields[0], fields[-1]
+
+
+def _from_columns(
+    path: Path, number: int, columns: list[tuple[str, str]], letter: str | None
+) -> Sentence:
+    tokens, tags = zip(*columns, strict=True)
+    _check(path, number, tokens, tags)
+    return Sentence(tokens, tags, letter=letter, line=number)
+
+
+_READERS: Mapping[str, Callable[[Path, Iterable[tuple[int, str]]], Iterator[Sentence]]] = {
+    ".jsonl": _read_jsonl,
+    ".conll": _read_conll,
+}

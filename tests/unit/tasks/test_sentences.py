@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tasks.ner.errors import BrokenLine, DataFileMissing, UnknownFormat
+from tasks.ner.sentences import Sentence, read_file
+
+GOOD = '{"text": "on velorin", "tags": "O B-Drug", "site": "a", "split": "dev"}'
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_a_json_line_becomes_a_sentence(tmp_path):
+    (sentence,) = read_file(write(tmp_path, "a.jsonl", GOOD + "\n\n"))
+    assert sentence == Sentence(("on", "velorin"), ("O", "B-Drug"), "a", "dev", line=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "the line: is not JSON"),
+        ('{"text": "on"}', "tags: field required"),
+        ('{"text": "on", "tags": "O", "size": 1}', "size: extra inputs are not permitted"),
+        ('{"text": "on", "tags": "O", "split": "all"}', "split: input should be"),
+        ('{"text": "on it", "tags": "O"}', "2 tokens and 1 tags"),
+        ('{"text": "on  it", "tags": "O O O"}', "token 2 is empty"),
+        ('{"text": "on", "tags": "Drug"}', "tag 1 is 'Drug'"),
+        ('{"text": "on it", "tags": "O I-Drug"}', "tag 2 is 'I-Drug' with nothing to continue"),
+    ],
+)
+def test_a_broken_line_is_named_with_its_file_and_number(tmp_path, line, reason):
+    path = write(tmp_path, "a.jsonl", f"{GOOD}\n{line}\n")
+    with pytest.raises(BrokenLine) as refused:
+        read_file(path)
+    assert f"{path}, line 2: {reason}" in str(refused.value)
+
+
+def test_bytes_that_are_not_text_are_a_broken_line(tmp_path):
+    with pytest.raises(BrokenLine, match="line 2: byte 0 is not UTF-8"):
+        read_file(write(tmp_path, "a.jsonl", GOOD.encode() + b"\n\xff\n"))
+
+
+def test_a_broken_line_shows_nothing_of_its_text(tmp_path):
+    row = json.dumps({"text": "Ann Secret", "tags": "O"})
+    with pytest.raises(BrokenLine) as refused:
+        read_file(write(tmp_path, "a.jsonl", row))
+    assert "Secret" not in str(refused.value)
+
+
+def test_columns_become_sentences_at_blank_lines(tmp_path):
+    text = "-DOCSTART- O\n\non X O\nvelorin X B-Drug\n\n\nwell X O\n"
+    first, second = read_file(write(tmp_path, "a.conll", text))
+    assert (first.tokens, first.tags, first.line) == (("on", "velorin"), ("O", "B-Drug"), 3)
+    assert (second.tokens, second.letter, second.line) == (("well",), "1", 7)
+
+
+def test_a_single_column_is_a_broken_line(tmp_path):
+    with pytest.raises(BrokenLine, match="line 2: one column"):
+        read_file(write(tmp_path, "a.conll", "on O\nvelorin\n"))
+
+
+def test_a_missing_file_and_an_unknown_format_are_told_apart(tmp_path):
+    with pytest.raises(DataFileMissing):
+        read_file(tmp_path / "none.jsonl")
+    with pytest.raises(UnknownFormat):
+        read_file(write(tmp_path, "a.csv", ""))
+
+
+def test_the_content_digest_depends_on_words_and_tags_only():
+    here = Sentence(("a", "b"), ("O", "O"), site="x", line=1)
+    assert here.content_digest() == Sentence(("a", "b"), ("O", "O")).content_digest()
+    assert here.content_digest() != Sentence(("a b",), ("O",)).content_digest()
+    assert len(here.content_digest()) == 32
