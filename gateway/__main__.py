@@ -1,0 +1,7 @@
+"""`python -m gateway` does what `fedgate-gateway` does."""
+
+from __future__ import annotations
+
+from gateway.cli import main
+
+main()

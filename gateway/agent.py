@@ -1,0 +1,207 @@
+"""The gateway's loop: register, watch, work, submit, wait; through restarts of either side.
+
+Two tasks run side by side. One listens: it keeps a lease and a Watch stream open and leaves the
+newest word on each run in a mailbox. The other works on the newest word. Training therefore goes
+on while the connection is down, and word that has been overtaken is never worked on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from common.errors import ConflictError, FederationError, UnavailableError
+from common.mailbox import Mailbox
+from common.plan import Plan
+from common.protocol import (
+    PROTOCOL_VERSION,
+    Body,
+    Decline,
+    Effective,
+    Refusal,
+    RefusalReason,
+    Review,
+    Stop,
+    StopReason,
+    Train,
+    UpdateHeader,
+    UpdateKey,
+    Versions,
+    Wait,
+)
+from common.version import SOFTWARE_VERSION
+from common.weights import Weights
+from common.wire import plan_from_bytes
+from gateway.gateway import DeliveredWeights, TrainRound
+from gateway.policy import Accepted
+from gateway.transfers import fetch, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from common.client import OrchestratorClient
+    from common.ids import PlanId, RunId
+    from common.protocol import RunNews
+    from common.retry import Backoff
+    from gateway.gateway import Gateway
+    from gateway.policy import Verdict
+    from gateway.workshop import Workshop
+
+LOG = structlog.get_logger()
+EVERY_ROUND = (1 << 31) - 1
+
+
+class Superseded(ConflictError):
+    """A newer process registered as this gateway."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process with this gateway's certificate has registered after this one: "
+            "run only one process for a gateway"
+        )
+
+
+class Agent:
+    """One gateway's process: dials out, does what it is told, keeps its bytes until published."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        client: OrchestratorClient,
+        backoff: Backoff,
+        connected: Callable[[bool], None],
+    ) -> None:
+        """Work with `workshop`; tell `connected` whenever the stream opens or breaks."""
+        self._workshop = workshop
+        self._client = client
+        self._backoff = backoff
+        self._connected = connected
+        self._news: Mailbox[RunId, RunNews] = Mailbox()
+        self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled.
+
+        Raises:
+            Superseded: a newer process of this gateway took over.
+            RequestError, ConflictError: the orchestrator refuses this gateway for good.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen())
+                tasks.create_task(self._work())
+        except* FederationError as group:
+            raise group.exceptions[0] from None
+
+    async def _listen(self) -> None:
+        """Keep a lease and a stream open; leave the newest word on each run."""
+        waits = self._backoff.waits()
+        while True:
+            try:
+                await self._watch_once()
+                waits = self._backoff.waits()
+            except UnavailableError as error:
+                LOG.warning("orchestrator_unavailable", why=str(error))
+            finally:
+                self._connected(False)
+            await asyncio.sleep(next(waits))
+
+    async def _watch_once(self) -> None:
+        tasks = dict(self._workshop.tasks)
+        registration = await self._client.register(
+            Versions(PROTOCOL_VERSION, SOFTWARE_VERSION, tasks)
+        )
+        LOG.info("registered", gateway=registration.gateway)
+        self._connected(True)
+        async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
+            if news.instruction == Stop(StopReason.SUPERSEDED):
+                raise Superseded
+            self._news.put(news.run_id, news)
+
+    async def _work(self) -> None:
+        """Do what the newest word says; do it again after the orchestrator was away."""
+        waits = self._backoff.waits()
+        while (word := await self._news.get()) is not None:
+            run, news = word
+            try:
+                await self._act(news)
+                waits = self._backoff.waits()
+            except UnavailableError as error:
+                LOG.warning("will_try_again", run=run, why=str(error))
+                await asyncio.sleep(next(waits))
+                self._news.put_back(run, news)
+            except FederationError as error:
+                LOG.warning("refused", run=run, why=str(error))
+
+    async def _act(self, news: RunNews) -> None:
+        if news.published_round:
+            self._workshop.release(news.run_id, news.published_round)
+        match news.instruction:
+            case Review(plan_digest):
+                await self._review(news.run_id, plan_digest)
+            case Train():
+                await self._train(news.run_id, news.instruction)
+            case Stop(reason):
+                LOG.info("run_ended", run=news.run_id, how=reason)
+                self._workshop.release(news.run_id, EVERY_ROUND)
+            case Wait():
+                pass
+
+    async def _review(self, run: RunId, plan_digest: PlanId) -> None:
+        """Read a plan and answer it, before anything is drawn or charged."""
+        verdict = await self._verdict(run, plan_digest)
+        if isinstance(verdict, Accepted):
+            seeded = self._workshop.insecure_deterministic
+            answer: Effective | Refusal = Effective(verdict.effective, seeded)
+            spent = verdict.projected
+            LOG.info("plan_accepted", run=run, epsilon=spent.pld if spent else None)
+        else:
+            answer = Refusal(verdict.reason, verdict.field)
+            LOG.warning("plan_refused", run=run, why=verdict.sentence)
+        await self._client.accept_plan(run, plan_digest, answer)
+
+    async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
+        config = await self._client.get_config(run)
+        plan = plan_from_bytes(config.plan)
+        self._plans[run] = (config.plan_digest, plan)
+        return await asyncio.to_thread(self._workshop.review, run, plan, plan_digest)
+
+    async def _train(self, run: RunId, train: Train) -> None:
+        """Train a round, or find its update again, and send it until it is counted."""
+        if run not in self._plans:
+            LOG.info("plan_read_again", run=run)
+            config = await self._client.get_config(run)
+            await self._verdict(run, config.plan_digest)
+        gateway = self._workshop.gateway(run)
+        key = UpdateKey(run, train.round)
+        if gateway is None:
+            await self._client.decline(Decline(key, Refusal(RefusalReason.FAILED)))
+            return
+        try:
+            update = await self._update(gateway, run, train)
+        except UnavailableError:
+            raise
+        except FederationError as error:
+            LOG.warning("round_declined", run=run, round=train.round, why=str(error))
+            reason = getattr(error, "reason", RefusalReason.FAILED)
+            await self._client.decline(Decline(key, Refusal(reason)))
+            return
+        await self._send(key, train, update)
+
+    async def _update(self, gateway: Gateway, run: RunId, train: Train) -> Weights:
+        _, plan = self._plans[run]
+        data = await fetch(self._client, train.weights, self._backoff)
+        weights = Weights.from_bytes(data, plan.task.layout)
+        parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
+        LOG.info("training", run=run, round=train.round)
+        return await asyncio.to_thread(gateway.fed_round, TrainRound(run, train.round, parent))
+
+    async def _send(self, key: UpdateKey, train: Train, update: Weights) -> None:
+        data = update.to_bytes()
+        plan_digest, _ = self._plans[key.run_id]
+        body = Body(update.digest, len(data))
+        header = UpdateHeader(key, plan_digest, train.weights.digest, body)
+        await send(self._client, header, memoryview(data))
+        LOG.info("counted", run=key.run_id, round=key.round, update=update.digest[:12])

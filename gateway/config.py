@@ -1,0 +1,48 @@
+"""What an operator sets for one gateway: `gateway.toml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from common.config import FileSettings
+from common.hyperparameters import Overrides
+from common.ids import NAME_PATTERN
+from common.tls import TlsFiles
+from gateway.policy import Policy
+from tasks.task import DataConfig
+
+
+class TaskChoice(BaseModel):
+    """Which installed task this gateway trains: its own choice, never the orchestrator's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: str = "tasks.ner:TASK"  # "module:attribute" or "file.py:attribute"
+
+
+class LogSettings(BaseModel):
+    """How the log reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: Literal["text", "json"] = "text"
+    verbose: bool = False
+
+
+class GatewayConfig(FileSettings):
+    """Everything one gateway needs to know."""
+
+    address: Annotated[str, Field(pattern=r".+:\d+$")]  # of the orchestrator, host:port
+    state: Path = Path("state/gateway")  # ledger, kept updates, cached features
+    data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # ledger's name
+    tls: TlsFiles
+    task: TaskChoice = TaskChoice()
+    data: DataConfig
+    policy: Policy
+    hyperparameters: Overrides = Overrides()  # this gateway's own, over what the plan gives it
+    micro_batch: Annotated[int, Field(gt=0)] = 128  # examples whose gradients are held at once
+    threads: Annotated[int, Field(gt=0)] = 1  # for training
+    log: LogSettings = LogSettings()

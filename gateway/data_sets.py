@@ -1,0 +1,66 @@
+"""Which data are which: names tied to keyed digests, so that charged data keep their account.
+
+The key of the digests is made in the ledger and never leaves it; nor do the digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select
+
+from gateway.charges import DataAlreadyCharged, DataSetBinding, DataSetChanged
+from gateway.ledger_tables import CHARGES, DATA_SETS, RUNS, UNITS
+
+MOST_SHARED = 0.1  # of a data set's examples may have been charged under another name
+
+
+def bind(
+    connection: Connection, key: bytes, name: str, content_digests: Sequence[bytes]
+) -> DataSetBinding:
+    """Tie `name` to the content, or find it tied already.
+
+    Args:
+        connection: within a transaction.
+        key: of the ledger's digests.
+        name: the operator's name for the data set.
+        content_digests: one for each example, in the order of the rows.
+
+    Raises:
+        DataSetChanged: the name was charged with other content.
+        DataAlreadyCharged: more than a tenth of the examples were charged under another name.
+    """
+    units = [_keyed(key, b"unit", digest) for digest in content_digests]
+    binding = DataSetBinding(name, _keyed(key, b"data set", b"".join(units)).hex())
+    known = select(DATA_SETS.c.digest).where(DATA_SETS.c.name == name)
+    if connection.scalar(known) == binding.digest:
+        return binding
+    _forget_uncharged(connection)
+    if connection.scalar(known) is not None:
+        raise DataSetChanged(name)
+    _refuse_charged(connection, name, set(units))
+    connection.execute(insert(DATA_SETS).values(name=name, digest=binding.digest))
+    rows = [{"data_set": name, "digest": unit} for unit in sorted(set(units))]
+    if rows:
+        connection.execute(insert(UNITS), rows)
+    return binding
+
+
+def _forget_uncharged(connection: Connection) -> None:
+    """Drop the names, and the runs, on which nothing was ever charged: they owe nothing."""
+    connection.execute(delete(RUNS).where(RUNS.c.run.not_in(select(CHARGES.c.run))))
+    connection.execute(delete(DATA_SETS).where(DATA_SETS.c.name.not_in(select(RUNS.c.data_set))))
+
+
+def _refuse_charged(connection: Connection, name: str, units: set[bytes]) -> None:
+    for other in connection.scalars(select(DATA_SETS.c.name)).all():
+        theirs = select(UNITS.c.digest).where(UNITS.c.data_set == other)
+        shared = len(units.intersection(connection.scalars(theirs)))
+        if shared > MOST_SHARED * len(units):
+            raise DataAlreadyCharged(name, charged_as=other, shared=shared)
+
+
+def _keyed(key: bytes, purpose: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, purpose + b"\0" + content, hashlib.sha256)

@@ -1,0 +1,268 @@
+"""The gateway: reviews plans, trains rounds privately, keeps updates until they are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from common.accounting import is_within
+from common.errors import RequestError
+from common.hyperparameters import Hyperparameters, Overrides
+from common.ids import GatewayId, PlanId, RunId, WeightsId
+from common.plan import Plan
+from common.protocol import RefusalReason
+from common.weights import MalformedWeights, Weights, check_finite
+from gateway.charges import (
+    BudgetExhausted,
+    ChargedRound,
+    ChargeState,
+    RoundCharge,
+    RoundNotPlanned,
+    RoundNotRepeatable,
+    RunNotBegun,
+    RunTerms,
+)
+from gateway.dp_sgd import apply_dp
+from gateway.ledger import Ledger
+from gateway.policy import Policy, Refused, Verdict, review
+from gateway.sampling import PoissonSampler
+from gateway.training import (
+    Batch,
+    FunctionalGradients,
+    LocalSteps,
+    PerExampleGradients,
+    check_model,
+    layout_of,
+)
+from gateway.updates import UpdateLost, UpdateStore
+from tasks.task import Dataset, Task
+
+
+class ForeignWeights(RequestError):
+    """Weights are not those that the orchestrator announced on its own channel."""
+
+    field = "weights"
+
+    def __init__(self, *, got: WeightsId, announced: WeightsId) -> None:
+        super().__init__(
+            f"got weights {got[:12]}, the orchestrator announced {announced[:12]}: "
+            "nothing was trained or charged; fetch them again"
+        )
+
+
+@dataclass(frozen=True)
+class DeliveredWeights:
+    """Weights with the digest that came over the orchestrator's authenticated channel."""
+
+    announced: WeightsId
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class TrainRound:
+    """One round to train: which run, which round, from which weights."""
+
+    run: RunId
+    round: int
+    parent: DeliveredWeights
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is trained here: the task, its model, this gateway's examples."""
+
+    task: Task
+    model: nn.Module
+    labels: tuple[str, ...]
+    data_set: str  # the operator's name for the examples, as the ledger knows them
+    dataset: Dataset
+    specimens: Batch  # a few synthetic examples of the task's input shape, for the model's check
+    micro_batch: int  # examples whose gradients are held at once
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that was accepted: its terms and what follows from them."""
+
+    terms: RunTerms
+    rounds: int
+    expected_batch_size: float  # declared units times rate: public, whatever the data are
+    sampler: PoissonSampler
+
+    @property
+    def effective(self) -> Hyperparameters:
+        return self.terms.effective
+
+
+class Gateway:
+    """One site's side of the federation, without any network."""
+
+    def __init__(
+        self,
+        name: GatewayId,
+        site: Site,
+        ledger: Ledger,
+        updates: UpdateStore,
+        policy: Policy,
+        overrides: Overrides,
+    ) -> None:
+        """Check the model and tie the data to the ledger, which other data may not replace."""
+        check_model(site.model, site.task.loss, site.specimens)
+        self.name = name
+        self._site = site
+        self._layout = layout_of(site.model)
+        self._ledger = ledger
+        self._updates = updates
+        self._policy = policy
+        self._overrides = overrides
+        self._runs: dict[RunId, _Run] = {}
+        self._data = ledger.bind_data_set(site.data_set, site.dataset.content_digests())
+        self._per_example_gradients: PerExampleGradients = FunctionalGradients(
+            site.model, site.task.loss, site.dataset.batch, site.micro_batch
+        )
+        ready = (booked for booked in ledger.charges() if booked.state is ChargeState.READY)
+        updates.keep_only({booked.update for booked in ready if booked.update is not None})
+
+    def accept(self, run: RunId, plan: Plan, digest: PlanId) -> Verdict:
+        """Review a plan and, if it passes, begin its run; again after a restart.
+
+        A run that was begun goes on with the values that it was begun with.
+        """
+        known = self._ledger.run(run)
+        overrides = self._overrides
+        if known is not None:
+            overrides = Overrides.model_validate(known.effective.model_dump())
+        spent = self._ledger.events(self._data.name, but_for=run)
+        verdict = self._task_mismatch(plan) or review(
+            plan, self.name, overrides, self._policy, spent
+        )
+        if isinstance(verdict, Refused):
+            return verdict
+        try:
+            self._begin(run, plan, digest, verdict.effective)
+        except RoundNotRepeatable as error:
+            return Refused(error.reason, "", str(error))
+        is_private = not self._ledger.insecure_deterministic
+        return verdict if is_private else replace(verdict, projected=None)
+
+    def fed_round(self, train: TrainRound) -> Weights:
+        """Train one round privately and return its update: the difference from the global weights.
+
+        The charge is on the disk before the first example is read; the update is on the disk
+        before it is returned. Asked again, the same bytes come back and nothing more is spent:
+        from the disk, or trained again with the same randomness after a crash.
+
+        Raises:
+            ForeignWeights, MalformedWeights: the parent is not what the orchestrator announced.
+            Equivocation: the round was charged on another parent.
+            RunNotBegun, RoundNotPlanned, RoundNotRepeatable, RoundReleased, BudgetExhausted,
+                UpdateNotRepeatable: this gateway sits the round out.
+        """
+        run = self._run(train.run)
+        global_weights = self._update_model(train.parent)
+        charged = self._charge(run, train)
+        if (kept := self._kept_update(charged)) is not None:
+            return kept
+        how, sampling, noise = run.effective, charged.sampling, charged.noise
+        local = LocalSteps(global_weights, how)
+        for _ in range(how.local_steps):
+            rows = run.sampler.draw(sampling)
+            noised_sum = apply_dp(
+                self._per_example_gradients(local.parameters, rows),
+                self._layout.size,
+                noise_multiplier=how.noise_multiplier,
+                clipping_norm=how.clipping_norm,
+                generator=noise,
+            )
+            local.step(noised_sum / run.expected_batch_size)
+        return self._keep(charged, local.difference)
+
+    def _update_model(self, delivered: DeliveredWeights) -> Tensor:
+        """Return the global weights, shape (parameters,), if the orchestrator announced them."""
+        if delivered.weights.layout != self._layout:
+            raise MalformedWeights("the weights have another layout than the model trained here")
+        taken = Weights(self._layout, delivered.weights.values.copy())
+        if taken.digest != delivered.announced:
+            raise ForeignWeights(got=taken.digest, announced=delivered.announced)
+        return torch.from_numpy(taken.values)
+
+    def _begin(self, run: RunId, plan: Plan, digest: PlanId, effective: Hyperparameters) -> None:
+        participant = plan.participant(self.name)
+        units = participant.declared_units if participant else 0
+        privacy = plan.privacy
+        terms = RunTerms(
+            run=run,
+            gateway=self.name,
+            plan=digest,
+            effective=effective,
+            data=self._data,
+            delta=privacy.delta,
+            unit=privacy.unit,
+            relation=privacy.relation,
+        )
+        self._ledger.begin_run(terms)
+        rate = effective.sampling_rate
+        sampler = PoissonSampler(rate, len(self._site.dataset))
+        self._runs[run] = _Run(terms, plan.rounds.count, units * rate, sampler)
+
+    def _task_mismatch(self, plan: Plan) -> Refused | None:
+        task, here = plan.task, self._site
+        pairs = {
+            "task.name": (task.name, here.task.name),
+            "task.digest": (task.digest, here.task.digest()),
+            "task.labels": (task.labels, here.labels),
+            "task.layout": (task.layout, self._layout),
+        }
+        for field, (asked, installed) in pairs.items():
+            if asked != installed:
+                sentence = f"{field}: the plan needs {asked!s:.80}, here is {installed!s:.80}"
+                return Refused(RefusalReason.TASK_MISMATCH, field, sentence)
+        return None
+
+    def _run(self, run: RunId) -> _Run:
+        if run not in self._runs:
+            raise RunNotBegun(run)
+        return self._runs[run]
+
+    def _charge(self, run: _Run, train: TrainRound) -> ChargedRound:
+        if not 1 <= train.round <= run.rounds:
+            raise RoundNotPlanned(train.run, train.round, rounds=run.rounds)
+        how = run.effective
+        event = run.sampler.event(noise_multiplier=how.noise_multiplier, steps=how.local_steps)
+        charge = RoundCharge(run.terms, train.round, train.parent.announced, event)
+        if not self._stays_within_budget(charge):
+            budget = self._policy.epsilon_budget
+            raise BudgetExhausted(train.run, train.round, budget=budget)
+        return self._ledger.charge(charge)
+
+    def _stays_within_budget(self, charge: RoundCharge) -> bool:
+        """Whether a round may be booked; alone on its data, its whole plan has been judged."""
+        run, name = charge.terms.run, self._data.name
+        booked = {(booked.terms.run, booked.round) for booked in self._ledger.charges()}
+        if (run, charge.round) in booked or not self._ledger.events(name, but_for=run):
+            return True
+        return is_within(
+            self._policy.budget,
+            spent=self._ledger.events(name),
+            planned=charge.event,
+            delta=charge.terms.delta,
+        )
+
+    def _kept_update(self, charged: ChargedRound) -> Weights | None:
+        """Return the round's update from the disk; None: train it, be it once more."""
+        if charged.update is None:
+            return None
+        try:
+            return Weights.from_bytes(self._updates.read(charged.update), self._layout)
+        except UpdateLost:
+            return None
+
+    def _keep(self, charged: ChargedRound, difference: Tensor) -> Weights:
+        """Make the update durable, then known to the ledger; only then may it leave."""
+        update = Weights(self._layout, difference.numpy())
+        check_finite(update.values, self._layout)
+        digest = self._updates.keep(update.to_bytes())
+        self._ledger.record_update(charged.charge.terms.run, charged.charge.round, digest)
+        return update

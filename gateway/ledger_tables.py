@@ -1,0 +1,169 @@
+"""The ledger's tables and the engine that writes them durably."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import (
+    URL,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from gateway.charges import LedgerUnreadable
+
+METADATA = MetaData()
+
+# one row: what the whole ledger is stamped with
+STAMP = Table(
+    "stamp",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_stamp"), primary_key=True),
+    Column("data_key", LargeBinary, nullable=False),  # of the digests of data; never leaves
+    Column("insecure_deterministic", Boolean, nullable=False),
+)
+
+DATA_SETS = Table(
+    "data_sets",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("digest", String, nullable=False),  # keyed, of the whole content
+)
+
+UNITS = Table(
+    "units",
+    METADATA,
+    Column("data_set", ForeignKey("data_sets.name", ondelete="CASCADE"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),  # keyed, of one example
+)
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("run", String, primary_key=True),
+    Column("gateway", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("effective", String, nullable=False),  # the hyperparameters, as JSON
+    Column("data_set", ForeignKey("data_sets.name", ondelete="CASCADE"), nullable=False),
+    Column("data_digest", String, nullable=False),
+    Column("delta", Float, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("relation", String, nullable=False),
+)
+
+CHARGES = Table(
+    "charges",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("run", ForeignKey("runs.run", ondelete="RESTRICT"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("parent", String, nullable=False),
+    Column("mechanism", String, nullable=False),
+    Column("noise_multiplier", Float, nullable=False),
+    Column("sampling_rate", Float, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("clipping_norm", Float, nullable=False),
+    Column("secret", LargeBinary),  # erased when the round is published
+    Column("update_digest", String),
+    Column("state", String, nullable=False),
+    UniqueConstraint("run", "round", name="one_charge_a_round"),
+    sqlite_autoincrement=True,
+)
+
+REFUSED_PARENTS = Table(
+    "refused_parents",
+    METADATA,
+    Column("run", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("parent", String, primary_key=True),
+)
+
+
+def connect(url: URL) -> Engine:
+    """Return an engine whose commits are on the disk when they return, its tables up to date.
+
+    Raises:
+        LedgerUnreadable: the file is damaged, or of a newer version of this software.
+    """
+    in_memory = not url.database or url.database == ":memory:"
+    pool = {"poolclass": StaticPool} if in_memory else {}
+    engine = create_engine(url, hide_parameters=True, **pool)  # errors shall not show secrets
+    event.listen(engine, "connect", _make_durable)
+    event.listen(engine, "begin", _begin)
+    try:
+        with readable():
+            _check(engine)
+            _migrate(engine)
+    except LedgerUnreadable:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn whatever the database reports into LedgerUnreadable: the ledger fails closed."""
+    try:
+        yield
+    except (DBAPIError, CommandError, sqlite3.Error) as error:
+        raise LedgerUnreadable(str(error).splitlines()[0]) from error
+
+
+def pragma(engine: Engine, statement: str) -> Any:
+    """Run one PRAGMA outside of any transaction and return its first value."""
+    connection = engine.raw_connection()
+    try:
+        row = connection.cursor().execute(f"PRAGMA {statement}").fetchone()
+        return row and row[0]
+    finally:
+        connection.close()
+
+
+def _make_durable(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says
+    for statement in (
+        "journal_mode = WAL",
+        "synchronous = FULL",  # fsync before a commit returns
+        "secure_delete = ON",  # an erased secret is overwritten
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {statement}")
+
+
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+    if found != "ok":
+        raise LedgerUnreadable(f"its check says {found}")
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", "gateway:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

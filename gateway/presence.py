@@ -1,0 +1,40 @@
+"""A file that says whether this gateway is up: for probes, since a gateway never listens."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "presence.json"
+
+
+class Presence(BaseModel):
+    """What a gateway's process says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    process: int
+    connected: bool  # registered, and the orchestrator's stream is open
+
+
+def write_presence(state: Path, *, connected: bool) -> None:
+    """Replace the file by one that holds the present state."""
+    text = Presence(process=os.getpid(), connected=connected).model_dump_json()
+    fresh = state / f"{FILE}.new"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(state / FILE)
+
+
+def is_present(state: Path) -> bool:
+    """Whether the gateway whose folder this is runs and is connected."""
+    try:
+        found = Presence.model_validate_json((state / FILE).read_text(encoding="utf-8"))
+        os.kill(found.process, 0)
+    except (OSError, ValidationError):
+        return False
+    return found.connected

@@ -1,0 +1,59 @@
+"""Whole bodies over a channel that may break: resumed by offset, ended by lack of progress."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from common.errors import UnavailableError
+from common.protocol import Body, Chunk
+from common.transfer import Receiver, chunks_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from common.client import OrchestratorClient
+    from common.protocol import Receipt, UpdateHeader
+    from common.retry import Backoff
+
+PATIENCE = 20  # tries in a row without a single byte more
+
+
+async def fetch(client: OrchestratorClient, body: Body, backoff: Backoff) -> memoryview:
+    """Return the bytes of `body`, length and digest checked.
+
+    Raises:
+        UnavailableError: the orchestrator did not answer, or brought nothing, PATIENCE times.
+        RequestError: what came is not what `body` declares.
+    """
+    receiver = Receiver(body, limit=body.byte_length)
+    waits, failures = backoff.waits(), 0
+    while True:
+        before = receiver.received
+        try:
+            async for part in client.fetch_weights(body.digest, receiver.received):
+                if isinstance(part, Chunk):
+                    receiver.take(part)
+            return receiver.finish()
+        except UnavailableError:
+            failures = 0 if receiver.received > before else failures + 1
+            if failures > PATIENCE:
+                raise
+            await asyncio.sleep(next(waits))
+
+
+async def send(client: OrchestratorClient, header: UpdateHeader, data: memoryview) -> Receipt:
+    """Send the part of an update that has not arrived; return the receipt.
+
+    The same call again, after any error, sends the rest of the same bytes.
+    """
+    state = await client.get_upload(header.key, header.body.digest)
+    offset = len(data) if state.received else state.offset
+    resumed = replace(header, body=replace(header.body, offset=offset))
+    return await client.submit_update(resumed, _chunks(data, offset))
+
+
+async def _chunks(data: memoryview, offset: int) -> AsyncIterator[Chunk]:
+    for chunk in chunks_of(data, offset):
+        yield chunk

@@ -1,0 +1,119 @@
+"""Makes a `Gateway` ready for a plan: the task's model and data for the plan's label set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from common.errors import RequestError
+from common.protocol import RefusalReason
+from gateway.charges import ChargeState
+from gateway.gateway import Gateway, Site
+from gateway.ledger import Ledger
+from gateway.policy import Refused
+from gateway.updates import UpdateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from common.ids import GatewayId, PlanId, RunId
+    from common.plan import Plan
+    from common.randomness import InsecureSeed
+    from gateway.config import GatewayConfig
+    from gateway.policy import Verdict
+    from tasks.task import Task
+
+FEATURES = "features"
+
+
+def open_ledger(state: Path, seed: InsecureSeed | None) -> Ledger:
+    """Open the ledger in a gateway's folder; seeded runs have one of their own."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = "ledger.sqlite" if seed is None else "insecure-ledger.sqlite"
+    return Ledger.open(f"sqlite:///{(state / name).absolute()}", seed=seed)
+
+
+class Workshop:
+    """What a gateway trains with, made once for each label set that a plan asks for."""
+
+    def __init__(
+        self, name: GatewayId, config: GatewayConfig, task: Task, seed: InsecureSeed | None
+    ) -> None:
+        """Check every line of the data and open the ledger.
+
+        Raises:
+            RequestError: the data have a fault, which is named with file and line.
+            LedgerInUse, LedgerUnreadable: another process has it, or it is damaged.
+        """
+        torch.set_num_threads(config.threads)
+        self.name = name
+        self._config = config
+        self._task = task
+        self.report = task.check(config.data, None)
+        self._ledger = open_ledger(config.state, seed)
+        self._updates = UpdateStore(config.state / "updates")
+        self._gateways: dict[tuple[str, ...], Gateway] = {}
+        self._of_run: dict[RunId, Gateway] = {}
+
+    @property
+    def tasks(self) -> Mapping[str, str]:
+        """The digests of the installed tasks, by name."""
+        return {self._task.name: self._task.digest()}
+
+    @property
+    def insecure_deterministic(self) -> bool:
+        """Whether noise comes from a seed, so that nothing is private."""
+        return self._ledger.insecure_deterministic
+
+    def review(self, run: RunId, plan: Plan, digest: PlanId) -> Verdict:
+        """Decide on a plan and, if it passes, be ready to train its rounds."""
+        try:
+            gateway = self._gateway(plan.task.labels)
+        except RequestError as error:
+            return Refused(RefusalReason.DATA_UNFIT, error.field or "task.labels", str(error))
+        self._of_run[run] = gateway
+        return gateway.accept(run, plan, digest)
+
+    def gateway(self, run: RunId) -> Gateway | None:
+        """Return what trains `run`, or None if its plan has not been reviewed yet."""
+        return self._of_run.get(run)
+
+    def release(self, run: RunId, published_round: int) -> None:
+        """Let go of the keys and bytes that published rounds no longer need."""
+        for digest in self._ledger.release(run, published_round):
+            self._updates.discard(digest)
+
+    def kept_runs(self) -> tuple[RunId, ...]:
+        """Return the runs of which a key or an update is kept."""
+        charges = self._ledger.charges()
+        kept = {each.terms.run for each in charges if each.state is not ChargeState.RELEASED}
+        return tuple(sorted(kept))
+
+    def close(self) -> None:
+        """Let another process open the ledger."""
+        self._ledger.close()
+
+    def _gateway(self, labels: tuple[str, ...]) -> Gateway:
+        if labels not in self._gateways:
+            self._gateways[labels] = Gateway(
+                self.name,
+                self._site(labels),
+                self._ledger,
+                self._updates,
+                self._config.policy,
+                self._config.hyperparameters,
+            )
+        return self._gateways[labels]
+
+    def _site(self, labels: tuple[str, ...]) -> Site:
+        return Site(
+            task=self._task,
+            model=self._task.build_model(labels),
+            labels=labels,
+            data_set=self._config.data_set,
+            dataset=self._task.read(self._config.data, labels, self._config.state / FEATURES),
+            specimens=self._task.specimens(labels),
+            micro_batch=self._config.micro_batch,
+        )

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2, kstest, norm
+
+from common.randomness import RandomStream
+from gateway.dp_sgd import NOISE_GRID, add_noise, apply_dp, clip_gradients
+from tests.unit.gateway.toys import values
+
+DRAWS = 1_000_000
+
+
+def stream(number: int = 0) -> RandomStream:
+    return RandomStream(number.to_bytes(32, "big"))
+
+
+def noise_of(deviation: float, clipping_norm: float, count: int = DRAWS) -> np.ndarray:
+    zeros = torch.zeros(count, dtype=torch.float64)
+    return add_noise(
+        zeros, noise_multiplier=deviation, clipping_norm=clipping_norm, generator=stream()
+    ).numpy()
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    parameters=st.sampled_from([1, 2, 17, 300]),
+    clipping_norm=st.floats(1e-6, 1e6),
+    spread=st.sampled_from([0, 4, 30]),
+    aligned=st.booleans(),
+)
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_removing_any_example_moves_the_sum_by_at_most_the_clipping_norm(
+    seed, parameters, clipping_norm, spread, aligned
+):
+    directions = values(1 if aligned else 25, parameters, seed=seed).expand(25, -1)
+    rows = directions * 10.0 ** (spread * (torch.arange(25)[:, None] / 24 - 0.3))
+    total = clip_gradients(rows, clipping_norm).sum(dim=0)
+    for left_out in range(25):
+        others = torch.cat([rows[:left_out], rows[left_out + 1 :]])
+        moved = total - clip_gradients(others, clipping_norm).sum(dim=0)
+        assert math.hypot(*moved.tolist()) <= clipping_norm
+
+
+def test_clipping_takes_no_more_than_a_millionth_from_a_long_row():
+    rows = values(50, 10_000) * 100
+    norms = torch.linalg.vector_norm(clip_gradients(rows, 0.3), dim=1)
+    assert (norms > 0.3 * (1 - 1e-6)).all()
+    assert (norms <= 0.3).all()
+
+
+def test_a_short_row_keeps_its_direction_and_length():
+    rows = values(50, 20) * 1e-3
+    torch.testing.assert_close(clip_gradients(rows, 1.0), rows.double(), rtol=0, atol=2**-29)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_becomes_zero_and_stays_in_its_place(broken):
+    rows = values(4, 3)
+    rows[1, 2] = broken
+    clipped = clip_gradients(rows, 1.0)
+    assert clipped.shape == (4, 3)
+    assert torch.equal(clipped[1], torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(clipped[[0, 2, 3]], clip_gradients(rows[[0, 2, 3]], 1.0))
+
+
+def test_the_sum_does_not_depend_on_order_or_on_blocks():
+    rows = values(64, 30) * 3
+    noiseless = {"noise_multiplier": 1e-3, "clipping_norm": 0.7}
+    whole = apply_dp([rows], 30, **noiseless, generator=stream())
+    cut = apply_dp(rows.flip(0).split(7), 30, **noiseless, generator=stream())
+    assert torch.equal(whole, cut)
+
+
+def test_apply_dp_is_the_clipped_sum_and_the_noise_for_the_same_norm():
+    rows, how = values(10, 5), {"noise_multiplier": 2.0, "clipping_norm": 0.5}
+    by_hand = add_noise(clip_gradients(rows, 0.5).sum(dim=0), **how, generator=stream())
+    assert torch.equal(apply_dp([rows[:4], rows[4:]], 5, **how, generator=stream()), by_hand)
+
+
+def test_an_empty_batch_is_noise_alone():
+    noised = apply_dp([], 1000, noise_multiplier=3.0, clipping_norm=0.1, generator=stream())
+    assert 0.25 < float(noised.std()) < 0.35
+
+
+@pytest.mark.parametrize(("sigma", "clipping_norm"), [(2.0, 0.5), (0.7, 3.0)])
+def test_noise_has_the_stated_width(sigma, clipping_norm):
+    noise = noise_of(sigma, clipping_norm)
+    assert kstest(noise[:200_000], norm(scale=sigma * clipping_norm).cdf).pvalue > 1e-4
+    assert variance_pvalue(noise, sigma * clipping_norm) > 1e-4
+
+
+def test_the_test_of_the_width_sees_one_percent_too_little():
+    assert variance_pvalue(noise_of(0.99, 1.0), 1.0) < 1e-4
+
+
+def variance_pvalue(noise: np.ndarray, deviation: float) -> float:
+    law = chi2(len(noise))
+    found = float((noise**2).sum()) / deviation**2
+    return 2 * min(law.cdf(found), law.sf(found))
+
+
+def test_neighbouring_sums_reach_the_same_outputs():
+    """Plain float noise betrays the sum by its lowest bits; the grid hides them."""
+    grid = 2.0 * 0.5 * NOISE_GRID
+    for number, total in enumerate((0.0, 0.5, 0.123456789)):
+        sums = torch.full((20_000,), total, dtype=torch.float64)
+        how = {"noise_multiplier": 2.0, "clipping_norm": 0.5, "generator": stream(number)}
+        noised = add_noise(sums, **how)
+        steps = torch.round(noised / grid)
+        assert torch.equal(steps * grid, noised)
+        assert set((steps % 2).abs().tolist()) == {0.0, 1.0}
+        plain = sums + torch.from_numpy(stream(number).gaussian(20_000))
+        assert not torch.equal(torch.round(plain / grid) * grid, plain)  # the test can fail

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from common.hyperparameters import Optimizer
+from gateway.training import (
+    BatchNormForbidden,
+    ExamplesInterfere,
+    FunctionalGradients,
+    LocalSteps,
+    NotPerExample,
+    check_model,
+    flat_parameters,
+    layout_of,
+)
+from tests.unit.gateway.toys import HOW, Examples, loss, model, values
+
+SPECIMENS = Examples(8).batch(range(8))
+
+
+def gradients_of(net: nn.Module, data: Examples, micro_batch: int = 16) -> FunctionalGradients:
+    return FunctionalGradients(net, loss, data.batch, micro_batch)
+
+
+def by_hand(net: nn.Module, data: Examples, row: int) -> torch.Tensor:
+    """One example's gradient by plain backward."""
+    net.zero_grad()
+    loss(net, data.batch([row])).sum().backward()
+    named = sorted(net.named_parameters())
+    return torch.cat([p.grad.flatten() for _, p in named if p.requires_grad])
+
+
+def test_gradients_are_those_of_plain_backward_example_by_example():
+    net, data = model(), Examples(10)
+    (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(10))
+    expected = torch.stack([by_hand(net, data, row) for row in range(10)])
+    torch.testing.assert_close(block, expected)
+
+
+def test_parameters_lie_in_the_order_of_the_layout():
+    net = model()
+    names = [tensor.name for tensor in layout_of(net).tensors]
+    assert names == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert flat_parameters(net)[:8].equal(net[0].bias)
+    assert layout_of(net).size == len(flat_parameters(net))
+
+
+def test_frozen_parameters_have_no_gradient_and_no_place():
+    net = model()
+    net[0].weight.requires_grad_(requires_grad=False)
+    data = Examples(4)
+    (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(4))
+    assert block.shape == (4, layout_of(net).size)
+    torch.testing.assert_close(block[2], by_hand(net, data, 2))
+
+
+def test_no_more_than_a_micro_batch_is_read_at_once():
+    net, data, reads = model(), Examples(40), []
+    data.on_read = lambda rows: reads.append(len(rows))
+    blocks = gradients_of(net, data, micro_batch=7)(flat_parameters(net), np.arange(20))
+    first = next(blocks)
+    assert reads == [7]
+    assert [len(first), *(len(block) for block in blocks)] == reads == [7, 7, 6]
+
+
+def test_an_empty_batch_reads_nothing_and_has_no_block():
+    net, data = model(), Examples()
+    data.on_read = pytest.fail
+    assert list(gradients_of(net, data)(flat_parameters(net), np.arange(0))) == []
+
+
+def test_gradients_follow_the_parameters_given_not_the_models_own():
+    net, data = model(), Examples(3)
+    start = flat_parameters(net)
+    (here,) = gradients_of(net, data)(start, np.arange(3))
+    (there,) = gradients_of(net, data)(start + 1, np.arange(3))
+    assert not torch.allclose(here, there)
+    assert flat_parameters(net).equal(start)
+
+
+def test_a_sound_model_passes():
+    check_model(model(), loss, SPECIMENS)
+
+
+def test_dropout_is_off():
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2))
+    check_model(net.train(), loss, SPECIMENS)
+
+
+def test_batch_norm_is_refused_by_name():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with pytest.raises(BatchNormForbidden, match="module '1' normalises over the batch"):
+        check_model(net, loss, SPECIMENS)
+
+
+class Centred(nn.Module):
+    """Takes the batch's mean off every example, or stands still for a batch of one."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs - inputs.mean(dim=0) * (len(inputs) > 1)
+
+
+def test_a_layer_that_looks_across_the_batch_is_refused():
+    net = nn.Sequential(nn.Linear(3, 4), Centred(), nn.Linear(4, 2))
+    with pytest.raises(ExamplesInterfere, match="synthetic example 0 has another gradient"):
+        check_model(net, loss, SPECIMENS)
+
+
+def test_a_loss_that_is_already_a_mean_is_refused():
+    def mean_loss(net, batch):
+        return loss(net, batch).mean()
+
+    with pytest.raises(NotPerExample, match="without a mean over the batch"):
+        check_model(model(), mean_loss, SPECIMENS)
+
+
+def test_a_loss_that_is_a_mean_of_its_batch_of_one_is_refused():
+    def late_mean(net, batch):
+        losses = loss(net, batch)
+        return losses.mean().expand(1) if len(losses) > 1 else losses
+
+    with pytest.raises(NotPerExample, match=r"\(1,\) for a batch of shape \(8,\)"):
+        check_model(model(), late_mean, SPECIMENS)
+
+
+def test_a_model_without_gradient_everywhere_is_compared_at_zero():
+    class Partly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 2), nn.Linear(2, 2)
+
+        def forward(self, inputs):
+            return self.used(inputs)
+
+    check_model(Partly(), loss, SPECIMENS)
+
+
+def stepped(**changes: object) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Where four steps by the same gradient lead."""
+    local = LocalSteps(torch.zeros(3), HOW.model_copy(update={"learning_rate": 0.1, **changes}))
+    gradient = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    places = []
+    for _ in range(4):
+        local.step(gradient)
+        places.append(local.parameters.clone())
+    return places, local.difference
+
+
+def test_sgd_steps_down_the_gradient():
+    places, difference = stepped()
+    torch.testing.assert_close(places[0], torch.tensor([-0.1, 0.2, -0.05]))
+    torch.testing.assert_close(difference, 4 * places[0])
+
+
+def test_momentum_adds_up():
+    places, _ = stepped(momentum=0.5)
+    torch.testing.assert_close(places[1], places[0] * 2.5)
+
+
+def test_warm_up_rises_linearly_and_then_stays():
+    places, _ = stepped(warmup_steps=2)
+    full = torch.tensor([-0.1, 0.2, -0.05])
+    torch.testing.assert_close(
+        torch.stack(places), torch.stack([full * n for n in (0.5, 1.5, 2.5, 3.5)])
+    )
+
+
+def test_adamw_steps_by_the_sign_first():
+    places, _ = stepped(optimizer=Optimizer.ADAMW, weight_decay=0.1)
+    torch.testing.assert_close(places[0], torch.tensor([-0.1, 0.1, -0.1]), atol=1e-5, rtol=0)
+
+
+def test_weight_decay_pulls_towards_zero():
+    start = values(5)
+    how = {"optimizer": Optimizer.ADAMW, "weight_decay": 0.5, "learning_rate": 0.1}
+    local = LocalSteps(start, HOW.model_copy(update=how))
+    local.step(torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(local.parameters, start * 0.95)
+    torch.testing.assert_close(local.difference, start * 0.95 - start)
