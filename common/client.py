@@ -52,9 +52,7 @@ class OrchestratorClient(Protocol):
     async def get_upload(self, key: UpdateKey, digest: WeightsId) -> UploadState:
         """Return how much of an update has arrived."""
 
-    async def submit_update(
-        self, header: UpdateHeader, chunks: AsyncIterator[Chunk]
-    ) -> Receipt:
+    async def submit_update(self, header: UpdateHeader, chunks: AsyncIterator[Chunk]) -> Receipt:
         """Send an update from `header.body.offset` on; return once it is counted."""
 
     async def decline(self, decline: Decline) -> Receipt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,10 +25,10 @@ class SettingsInvalid(RequestError):
 
 
 class FileSettings(BaseSettings):
-    """Settings whose fields come from a file; `FEDGATE_SECTION__FIELD` in the environment wins."""
+    """Settings whose fields come from a file; `FEDGATE__SECTION__FIELD` in the environment wins."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="FEDGATE_", env_nested_delimiter="__"
+        frozen=True, extra="forbid", env_prefix="FEDGATE__", env_nested_delimiter="__"
     )
 
     @classmethod
@@ -57,7 +57,7 @@ def load_settings(kind: type[SettingsT], path: Path) -> SettingsT:
     return parse_settings(kind, read_toml(path), path)
 
 
-def read_toml(path: Path) -> dict[str, object]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file; raise SettingsInvalid if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -67,9 +67,7 @@ def read_toml(path: Path) -> dict[str, object]:
         raise SettingsInvalid(path, [f"is not TOML: {error}"]) from error
 
 
-def parse_settings(
-    kind: type[SettingsT], tables: dict[str, object], path: Path
-) -> SettingsT:
+def parse_settings(kind: type[SettingsT], tables: dict[str, Any], path: Path) -> SettingsT:
     """Return the settings in `tables`, read from `path`; raise SettingsInvalid."""
     try:
         return kind(**tables)
@@ -79,7 +77,8 @@ def parse_settings(
 
 def problems_of(error: ValidationError) -> list[str]:
     """Return one line for each field that does not hold what it must."""
-    return [
-        f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']} (got {str(each['input'])[:80]!r})"
-        for each in error.errors(include_url=False, include_context=False)
-    ]
+    lines = []
+    for each in error.errors(include_url=False, include_context=False):
+        where = ".".join(map(str, each["loc"])) or "file"
+        lines.append(f"{where}: {each['msg']} (got {str(each['input'])[:80]!r})")
+    return lines

@@ -104,14 +104,15 @@ class Bounds(BaseModel):
 
     @model_validator(mode="after")
     def _privacy_has_an_end(self) -> Self:
-        ends = {
-            "noise_multiplier.minimum": self.noise_multiplier and self.noise_multiplier.minimum,
-            "sampling_rate.maximum": self.sampling_rate and self.sampling_rate.maximum,
-            "local_steps.maximum": self.local_steps and self.local_steps.maximum,
-        }
-        ranges = (self.noise_multiplier, self.sampling_rate, self.local_steps)
-        for (name, end), given in zip(ends.items(), ranges, strict=True):
-            if given is not None and (end is None or end <= 0):
+        ends = {}
+        if self.noise_multiplier is not None:
+            ends["noise_multiplier.minimum"] = self.noise_multiplier.minimum
+        if self.sampling_rate is not None:
+            ends["sampling_rate.maximum"] = self.sampling_rate.maximum
+        if self.local_steps is not None:
+            ends["local_steps.maximum"] = self.local_steps.maximum
+        for name, end in ends.items():
+            if end is None or end <= 0:
                 msg = f"bounds.{name} must be given and above 0: it bounds what a run may spend"
                 raise ValueError(msg)
         return self

@@ -183,12 +183,12 @@ class Weights:
     def digest(self) -> WeightsId:
         """BLAKE3 of the canonical bytes, in hexadecimal."""
         hasher = blake3(self.layout.header)
-        hasher.update(memoryview(self.values).cast("B"))
+        hasher.update(self.values.data.cast("B"))
         return WeightsId(hasher.hexdigest())
 
     def to_bytes(self) -> bytes:
         """Return the canonical safetensors bytes."""
-        return b"".join((self.layout.header, memoryview(self.values).cast("B")))
+        return b"".join((self.layout.header, self.values.data.cast("B")))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return views of the tensors by name, in their shapes."""
@@ -207,7 +207,7 @@ def check_finite(values: NDArray[np.float32], layout: Layout) -> None:
 
 
 def check_header(data: bytes | memoryview, layout: Layout) -> None:
-    """Raise what `Weights.from_bytes` documents unless `data` has the layout's header and length."""
+    """Raise as `Weights.from_bytes` unless `data` has the layout's header and length."""
     header = bytes(data[: len(layout.header)])
     if header != layout.header:
         _explain(data, layout)

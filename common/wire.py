@@ -35,7 +35,6 @@ from protos.federation.v1 import plan_pb2, weights_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
     from common.protocol import Instruction
 
 PLAN = Bridge(Plan, plan_pb2.Plan)
@@ -226,7 +225,9 @@ def receipt_to_proto(receipt: Receipt) -> pb.SubmitUpdateResponse:
 
 def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
     """Return the answer to SubmitUpdate."""
-    digest = BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
+    digest = (
+        BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
+    )
     return Receipt(key=KEY.from_message(message.key), digest=digest)
 
 

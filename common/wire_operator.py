@@ -50,6 +50,8 @@ def _gateway_from_proto(message: pb.GatewayStatus) -> GatewayStatus:
             answer = EFFECTIVE.from_message(message.effective)
         case "refusal":
             answer = REFUSAL.from_message(message.refusal)
+        case None:
+            pass
     bare = pb.GatewayStatus()
     bare.CopyFrom(message)
     bare.ClearField("effective")

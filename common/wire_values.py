@@ -7,9 +7,9 @@ in: nothing that does not fit its type gets past here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError, Message
 from pydantic import TypeAdapter, ValidationError
@@ -18,8 +18,6 @@ from common.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from google.protobuf.descriptor import Descriptor
 
 MessageT = TypeVar("MessageT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -39,12 +37,13 @@ class Bridge(Generic[ValueT, MessageT]):
     def __init__(self, value: type[ValueT], message: type[MessageT]) -> None:
         self._adapter: TypeAdapter[ValueT] = TypeAdapter(value)
         self._message = message
-        self._name = message.DESCRIPTOR.name
+        self._descriptor = cast("Descriptor", message.DESCRIPTOR)
+        self._name = self._descriptor.name
 
     def to_message(self, value: ValueT) -> MessageT:
         """Return the message that holds `value`."""
         fields = self._adapter.dump_python(value, mode="json", exclude_none=True)
-        renamed = _renamed(fields, self._message.DESCRIPTOR, _enum_to_proto)
+        renamed = _renamed(fields, self._descriptor, _enum_to_proto)
         return ParseDict(renamed, self._message())
 
     def from_message(self, message: MessageT) -> ValueT:
@@ -56,7 +55,7 @@ class Bridge(Generic[ValueT, MessageT]):
         fields = MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        return self.check(_renamed(fields, message.DESCRIPTOR, _enum_from_proto))
+        return self.check(_renamed(fields, self._descriptor, _enum_from_proto))
 
     def from_bytes(self, data: bytes) -> ValueT:
         """Return the value in a serialised message; raise InvalidMessage as `from_message`."""
@@ -95,10 +94,10 @@ def _renamed_field(
         return value
     if isinstance(value, list):
         return [_renamed_field(each, field, rename) for each in value]
-    if field.type == FieldDescriptor.TYPE_ENUM and isinstance(value, str):
-        return rename(value, _prefix(field.enum_type.name))
-    if field.type == FieldDescriptor.TYPE_MESSAGE and isinstance(value, dict):
-        nested = field.message_type
+    enum, nested = field.enum_type, field.message_type
+    if enum is not None and isinstance(value, str):
+        return rename(value, _prefix(enum.name))
+    if nested is not None and isinstance(value, dict):
         if nested.GetOptions().map_entry:
             of_values = nested.fields_by_name["value"]
             return {key: _renamed_field(each, of_values, rename) for key, each in value.items()}

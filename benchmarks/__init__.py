@@ -1,0 +1,1 @@
+"""One command for each claim; each prints one JSON line per configuration."""

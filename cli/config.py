@@ -1,0 +1,31 @@
+"""How the `fedgate` command reaches an orchestrator: `operator.toml`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from common.config import FileSettings, load_settings
+from common.tls import TlsFiles
+
+VARIABLE = "FEDGATE_OPERATOR_CONFIG"
+DEFAULT = Path("operator.toml")
+
+
+class OperatorConfig(FileSettings):
+    """Where the orchestrator is, and who is asking."""
+
+    address: Annotated[str, Field(pattern=r".+:\d+$")]  # host:port
+    tls: TlsFiles
+
+
+def operator_config(path: Path | None) -> OperatorConfig:
+    """Return the settings at `path`, else where FEDGATE_OPERATOR_CONFIG says, else here.
+
+    Raises:
+        SettingsInvalid: no file is there, or a field does not hold what it must.
+    """
+    return load_settings(OperatorConfig, path or Path(os.environ.get(VARIABLE, DEFAULT)))

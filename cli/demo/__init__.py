@@ -1,0 +1,1 @@
+"""`fedgate demo`: a whole federation on this machine, from the real commands."""

@@ -1,0 +1,97 @@
+"""What the demo shows while it runs, on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cli.model_card import epsilon_of
+from common.accounting import rounded_up
+from common.console import ERRORS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from common.clock import Clock
+    from common.plan import Plan
+    from common.protocol import RunStatus
+
+
+class Progress:
+    """One screen that changes on a terminal; a line for every published round elsewhere."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Show nothing yet."""
+        self._clock = clock
+        self._live = Live(console=ERRORS, auto_refresh=False, transient=True)
+        self._first_round: float | None = None
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        if ERRORS.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if ERRORS.is_terminal:
+            self._live.stop()
+
+    def phase(self, text: str) -> None:
+        """Say what is being done now."""
+        ERRORS.print(text, markup=False)
+
+    async def show(self, status: RunStatus, plan: Plan) -> None:
+        """Show a run's state: rounds, gateways, F1 on the dev split, epsilon, time left."""
+        if status.published_round and self._first_round is None:
+            self._first_round = self._clock.now()
+        spent = await asyncio.to_thread(_largest_epsilon, status, plan)
+        if ERRORS.is_terminal:
+            self._live.update(self._screen(status, spent), refresh=True)
+            return
+        if status.published_round > self._shown:
+            ERRORS.print(self._line(status, spent), markup=False)
+            self._shown = status.published_round
+
+    def _line(self, status: RunStatus, spent: str) -> str:
+        inside = sum(gateway.connected for gateway in status.gateways)
+        return (
+            f"round {status.published_round}/{status.rounds} · gateways {inside} in, "
+            f"{len(status.gateways) - inside} out · F1 (dev) {_f1(status)} · epsilon {spent}"
+        )
+
+    def _screen(self, status: RunStatus, spent: str) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_row(Text(self._line(status, spent)))
+        table.add_row(Text(f"about {self._left(status)} s left"))
+        for gateway in status.gateways:
+            state = "in " if gateway.connected else "out"
+            done = "answered" if gateway.answered else "working"
+            table.add_row(Text(f"  {gateway.gateway:<16} {state}  {done}"))
+        return table
+
+    def _left(self, status: RunStatus) -> str:
+        if self._first_round is None or status.published_round < 2:  # noqa: PLR2004
+            return "?"
+        each = (self._clock.now() - self._first_round) / (status.published_round - 1)
+        return f"{each * (status.rounds - status.published_round):.0f}"
+
+
+def _largest_epsilon(status: RunStatus, plan: Plan) -> str:
+    spent = [epsilon_of(gateway, plan) for gateway in status.gateways]
+    known = [each.pld for each in spent if each is not None]
+    return rounded_up(max(known), 2) if known else "none"
+
+
+def _f1(status: RunStatus) -> str:
+    dev = [scores for scores in status.scores if scores.split == "dev"]
+    return f"{100 * max(dev, key=lambda scores: scores.round).f1:.1f}" if dev else "…"

@@ -1,0 +1,85 @@
+"""`fedgate demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.console import Format, FormatOption, emit_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cli.demo.result import DemoResult
+    from cli.demo.settings import DemoSettings
+
+
+def demo(  # noqa: PLR0913 - options of a command line
+    corpus: Annotated[
+        str, typer.Option(help="letters (made up, built in), bc5cdr, en-sites or wnut17.")
+    ] = "letters",
+    gateways: Annotated[int | None, typer.Option(min=1, help="How many sites take part.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds to publish.")] = None,
+    target_epsilon: Annotated[float, typer.Option(min=0.01, help="Most that may be spent.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="Delta of the privacy statement.")] = 1e-5,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDGATE_DATA", help="Where corpora by name lie.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the trained model.")] = Path("model"),
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep keys, settings, state and logs in this new folder.")
+    ] = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Train a private federation on this machine: an orchestrator, gateways, an evaluator."""
+    from cli.demo.settings import demo_settings
+
+    settings = demo_settings(
+        corpus,
+        gateways=gateways,
+        rounds=rounds,
+        target_epsilon=target_epsilon,
+        delta=delta,
+        data_dir=data_dir,
+    )
+    with _folder(keep) as folder:
+        result = asyncio.run(_run(settings, folder, out))
+    if output is Format.JSON:
+        emit_json(result)
+    else:
+        result.print()
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """A folder for the demo's files, gone afterwards unless it is to be kept."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=False)
+        yield keep.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="fedgate-demo-") as folder:
+        yield Path(folder)
+
+
+async def _run(settings: DemoSettings, folder: Path, out: Path) -> DemoResult:
+    from cli.demo.federation import Demo
+    from cli.demo.processes import Processes
+    from cli.demo.progress import Progress
+    from common.clock import SystemClock
+
+    clock = SystemClock()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt)
+    async with Processes(folder / "logs") as processes:
+        with Progress(clock) as progress:
+            return await Demo(settings, processes, progress, clock).run(folder, out)
+
+
+def _interrupt() -> None:
+    """Leave as Ctrl-C does, so that nothing stays behind."""
+    signal.raise_signal(signal.SIGINT)

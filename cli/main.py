@@ -1,0 +1,62 @@
+"""The `fedgate` command."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import pki_commands, run_commands
+from common.console import ERRORS, run_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated learning with differential privacy inside the training loop.",
+)
+app.add_typer(run_commands.app, name="run")
+app.add_typer(pki_commands.app, name="pki")
+if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
+    from cli import demo_command, model_commands
+
+    app.add_typer(model_commands.app, name="model")
+    app.command("demo")(demo_command.demo)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
+
+
+@app.command()
+def serve(config: ConfigOption = Path("orchestrator.toml")) -> None:
+    """Run the orchestrator until it is told to stop."""
+    from common.config import load_settings
+    from orchestrator.config import OrchestratorConfig
+    from orchestrator.server import serve as serve_forever
+
+    asyncio.run(serve_forever(load_settings(OrchestratorConfig, config)))
+
+
+@app.command()
+def health(config: ConfigOption = Path("orchestrator.toml")) -> None:
+    """Ask the orchestrator on this machine whether it serves; exit code 0 if it does."""
+    from common.config import load_settings
+    from orchestrator.config import OrchestratorConfig
+    from orchestrator.probe import check_health
+
+    settings = load_settings(OrchestratorConfig, config)
+    if not asyncio.run(check_health(settings.health_socket_path)):
+        ERRORS.print("not serving")
+        raise typer.Exit(1)
+    ERRORS.print("serving")
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

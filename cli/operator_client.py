@@ -1,0 +1,141 @@
+"""OperatorService over gRPC: what a person, or the evaluator, asks an orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from common import wire, wire_operator
+from common.channel import CALL_TIMEOUT_S, open_channel, our_errors
+from common.errors import NotFound, UnavailableError
+from common.ids import PlanId, WeightsId
+from common.protocol import Body
+from common.retry import Backoff
+from common.transfer import Receiver, chunks_of, digest_of
+from protos.federation.v1 import operator_pb2 as pb
+from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from types import TracebackType
+    from typing import Self
+
+    from common.ids import RunId
+    from common.protocol import RunStatus, ScoreSet
+    from common.tls import TlsFiles
+
+WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
+
+
+class OperatorClient:
+    """An operator's channel to an orchestrator."""
+
+    def __init__(self, address: str, tls: TlsFiles) -> None:
+        """Prepare a channel to `address`, host:port; it connects with the first call."""
+        self._address = address
+        self._channel = open_channel(address, tls)
+        self._stub = OperatorServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    async def upload_weights(self, data: bytes) -> WeightsId:
+        """Store weights, canonical safetensors bytes; return the digest that names them."""
+
+        async def requests() -> AsyncIterator[pb.UploadWeightsRequest]:
+            body = Body(digest=digest_of(data), byte_length=len(data))
+            yield pb.UploadWeightsRequest(header=wire.BODY.to_message(body))
+            for chunk in chunks_of(data):
+                yield pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(chunk))
+
+        with our_errors(self._address):
+            response = await self._stub.UploadWeights(requests())
+        return WeightsId(response.digest)
+
+    async def start_run(self, run_id: RunId, plan: bytes) -> PlanId:
+        """Start the run of that name; the same call again starts nothing."""
+        request = pb.StartRunRequest(run_id=run_id, plan=plan)
+        with our_errors(self._address):
+            response = await self._stub.StartRun(request, timeout=CALL_TIMEOUT_S)
+        return PlanId(response.plan_digest)
+
+    async def watch_run(self, run_id: RunId) -> AsyncGenerator[tuple[RunStatus, bytes]]:
+        """Yield (state, the plan's bytes), now and after every change, until the run has ended."""
+        plan = b""
+        with our_errors(self._address):
+            async for response in self._stub.WatchRun(pb.WatchRunRequest(run_id=run_id)):
+                plan = response.plan or plan
+                yield wire_operator.status_from_proto(response.status), plan
+
+    async def follow_run(
+        self, run_id: RunId, *, patience: int = 60
+    ) -> AsyncGenerator[tuple[RunStatus, bytes]]:
+        """Yield as `watch_run`, through restarts of the orchestrator.
+
+        Raises:
+            UnavailableError: it did not answer `patience` times in a row.
+        """
+        failures = 0
+        waits = Backoff(limit_s=2.0).waits()
+        while True:
+            try:
+                async for status, plan in self.watch_run(run_id):
+                    failures, waits = 0, Backoff(limit_s=2.0).waits()
+                    yield status, plan
+                    if status.has_ended:
+                        return
+            except UnavailableError:
+                failures += 1
+                if failures > patience:
+                    raise
+            await asyncio.sleep(next(waits))
+
+    async def run(self, run_id: RunId) -> tuple[RunStatus, bytes]:
+        """Return a run's present state and its plan's bytes."""
+        async with aclosing(self.watch_run(run_id)) as states:
+            return await anext(states)
+
+    async def list_runs(self) -> tuple[RunStatus, ...]:
+        """Return every run, the newest first."""
+        with our_errors(self._address):
+            response = await self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
+        return tuple(wire_operator.status_from_proto(run) for run in response.runs)
+
+    async def cancel_run(self, run_id: RunId) -> RunStatus:
+        """End a run; return its state."""
+        request = pb.CancelRunRequest(run_id=run_id)
+        with our_errors(self._address):
+            response = await self._stub.CancelRun(request, timeout=CALL_TIMEOUT_S)
+        return wire_operator.status_from_proto(response.status)
+
+    async def fetch_weights(self, digest: WeightsId) -> memoryview:
+        """Return the bytes of weights, their digest checked."""
+        request = pb.OperatorServiceFetchWeightsRequest(digest=digest)
+        receiver: Receiver | None = None
+        with our_errors(self._address):
+            async for response in self._stub.FetchWeights(request):
+                if receiver is None:
+                    header = wire.BODY.from_message(response.header)
+                    named = Body(digest=digest, byte_length=header.byte_length)
+                    receiver = Receiver(named, limit=WEIGHTS_LIMIT)
+                else:
+                    receiver.take(wire.chunk_from_proto(response.chunk))
+        if receiver is None:
+            raise NotFound(f"the orchestrator sent nothing for weights {digest}")
+        return receiver.finish()
+
+    async def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:
+        """Report how weights did on a public split."""
+        message = wire_operator.SCORES.to_message(scores)
+        request = pb.RecordScoresRequest(run_id=run_id, scores=message)
+        with our_errors(self._address):
+            await self._stub.RecordScores(request, timeout=CALL_TIMEOUT_S)

@@ -1,0 +1,172 @@
+"""A real federation on loopback: processes of their own, mTLS, SQLite, seeded randomness."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time  # noqa: TID251 - waits for real processes
+from pathlib import Path
+
+import tomli_w
+
+from cli import pki
+from common.tls import Role
+
+ROOT = Path(__file__).parents[2]
+TASK = f"{ROOT / 'tests' / 'tiny_task.py'}:TASK"
+SITES = ("alder", "birch", "cedar")
+RUN = "run"
+SEED = "7"
+PATIENCE_S = 90.0
+
+
+class Federation:
+    """Starts, kills and restarts the processes of one federation; each has a log."""
+
+    def __init__(self, folder: Path, **rounds: object) -> None:
+        self.folder = folder
+        self.rounds = {"count": 3, "quorum": 3, "deadline_s": 60.0, **rounds}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {}
+        self.address = ""
+        pki.init(folder / "pki", "test")
+        self._write("orchestrator.toml", Role.ORCHESTRATOR, "orchestrator", self._orchestrator())
+
+    def _orchestrator(self) -> dict[str, object]:
+        state = str(self.folder / "orchestrator")
+        return {
+            "federation": "test",
+            "address": self.address or "127.0.0.1:0",
+            "state": state,
+            "restart_grace_s": 30.0,
+        }
+
+    def _write(self, file: str, role: Role, name: str, tables: dict[str, object]) -> None:
+        keys = self.folder / "keys" / name
+        if not keys.exists():
+            pki.issue(self.folder / "pki", role=role, name=name, out=keys)
+        tls = {
+            "authority": str(keys / "ca.pem"),
+            "certificate": str(keys / "cert.pem"),
+            "key": str(keys / "key.pem"),
+        }
+        (self.folder / file).write_text(tomli_w.dumps({**tables, "tls": tls}))
+
+    def start_orchestrator(self, point: str | None = None) -> None:
+        self.start("orchestrator", ["orchestrator", *self._config("orchestrator")], point)
+        known = self.folder / "orchestrator" / "address"
+        self.until(known.exists, "the orchestrator listens")
+        if not self.address:
+            self.address = known.read_text().strip()
+            self._write(
+                "orchestrator.toml", Role.ORCHESTRATOR, "orchestrator", self._orchestrator()
+            )
+            self._write("operator.toml", Role.OPERATOR, "operator", {"address": self.address})
+
+    def start_gateway(self, site: str, point: str | None = None) -> None:
+        tables = {
+            "address": self.address,
+            "state": str(self.folder / site),
+            "data_set": site,
+            "task": {"reference": TASK},
+            "data": {"corpus": "points", "site": site},
+            "policy": {"epsilon_budget": 50.0},
+        }
+        self._write(f"{site}.toml", Role.GATEWAY, site, tables)
+        arguments = ["gateway", "run", *self._config(site), "--insecure-deterministic", SEED]
+        self.start(site, arguments, point)
+
+    def start_run(self) -> None:
+        plan = {
+            "name": "tiny",
+            "task": {"reference": TASK, "labels": ["no", "yes"]},
+            "rounds": self.rounds,
+            "privacy": {"delta": 1e-5, "target_epsilon": 50.0},
+            "hyperparameters": {
+                "learning_rate": 0.5,
+                "clipping_norm": 1.0,
+                "noise_multiplier": 1.0,
+                "sampling_rate": 0.5,
+                "local_steps": 2,
+            },
+            "server": {"momentum": 0.5, "schedule": "linear", "tail_average": 0.5},
+            "participants": [{"gateway": site, "declared_units": 60} for site in SITES],
+        }
+        (self.folder / "plan.toml").write_text(tomli_w.dumps(plan))
+        self.fedgate("run", "start", "--plan", str(self.folder / "plan.toml"), "--run-id", RUN)
+
+    def start(self, name: str, arguments: list[str], point: str | None = None) -> None:
+        self.commands[name] = arguments
+        killed = ["tests.faults.killed", point, "--"] if point else []
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *killed, *arguments],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+
+    def wait_for_death(self, name: str) -> None:
+        self.until(lambda: self.processes[name].poll() is not None, f"{name} is killed")
+        assert self.processes[name].returncode == -9, self.log(name)
+
+    def restart(self, name: str) -> None:
+        self.start(name, self.commands[name])
+
+    def fedgate(self, *arguments: str) -> dict[str, object]:
+        config = self._config("operator")
+        command = [sys.executable, "-m", "cli", *arguments, *config, "--format", "json"]
+        found = subprocess.run(command, capture_output=True, cwd=ROOT, check=False, timeout=60)
+        assert found.returncode == 0, found.stderr.decode() + self.log("orchestrator")
+        return json.loads(found.stdout)
+
+    def status(self) -> dict[str, object]:
+        (run,) = self.fedgate("run", "list")["runs"]
+        return run
+
+    def finish(self) -> dict[str, object]:
+        """Return the run's last state, once it has ended."""
+        return self.fedgate("run", "watch", RUN)
+
+    def charges(self, site: str) -> list[tuple[str, int]]:
+        """Stop a gateway and read what its ledger holds."""
+        self.stop(site)
+        command = ["gateway", "ledger", *self._config(site), "--insecure-deterministic", SEED]
+        found = subprocess.run(
+            [sys.executable, "-m", *command, "--format", "json"],
+            capture_output=True,
+            cwd=ROOT,
+            check=True,
+            timeout=60,
+        )
+        book = json.loads(found.stdout)
+        assert book["epsilon"] is None, "seeded noise has no epsilon"
+        return [(charge["terms"]["run"], charge["round"]) for charge in book["charges"]]
+
+    def stop(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+
+    def until(self, holds, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S} s"
+            time.sleep(0.05)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def _config(self, name: str) -> list[str]:
+        return ["--config", str(self.folder / f"{name}.toml")]

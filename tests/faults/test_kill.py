@@ -1,0 +1,94 @@
+"""kill -9 of either side at any write of a round: the same model, one charge a round."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.federation import RUN, SITES, Federation
+
+pytestmark = pytest.mark.timeout(180)
+
+ORCHESTRATOR_POINTS = {
+    "before an update is journalled": "orchestrator.journal:Journal.append:before:UpdateAccepted:4",
+    "after an update is journalled": "orchestrator.journal:Journal.append:after:UpdateAccepted:5",
+    "before the weights are stored": "orchestrator.weight_store:WeightStore.put:before::3",
+    "before the round is published": "orchestrator.journal:Journal.append:before:RoundPublished:2",
+    "after the round is published": "orchestrator.journal:Journal.append:after:RoundPublished:2",
+}
+GATEWAY_POINTS = {
+    "while training": "gateway.gateway:apply_dp:after::4",
+    "before its update is on disk": "gateway.updates:UpdateStore.keep:before::2",
+    "after its update is on disk": "gateway.updates:UpdateStore.keep:after::2",
+    "while sending": "gateway.client:GrpcClient.submit_update:first::2",
+    "after the receipt": "gateway.client:GrpcClient.submit_update:after::2",
+}
+
+
+@pytest.fixture
+def federation(tmp_path):
+    """Three gateways that will be needed in each of three rounds."""
+    started = Federation(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> str:
+    """The SHA-256 of the model that the run gives when nothing is killed."""
+    federation = Federation(tmp_path_factory.mktemp("undisturbed"))
+    try:
+        federation.start_orchestrator()
+        for site in SITES:
+            federation.start_gateway(site)
+        federation.start_run()
+        return _completed(federation)
+    finally:
+        federation.close()
+
+
+def _completed(federation: Federation) -> str:
+    status = federation.finish()
+    assert status["state"] == "completed", status
+    assert status["insecure_deterministic"] is True
+    for site in SITES:
+        assert federation.charges(site) == [(RUN, 1), (RUN, 2), (RUN, 3)], federation.log(site)
+    return str(status["model_sha256"])
+
+
+@pytest.mark.parametrize("point", ORCHESTRATOR_POINTS.values(), ids=ORCHESTRATOR_POINTS.keys())
+def test_an_orchestrator_killed_gives_the_same_model(federation, undisturbed, point):
+    federation.start_orchestrator(point)
+    for site in SITES:
+        federation.start_gateway(site)
+    federation.start_run()
+    federation.wait_for_death("orchestrator")
+    federation.restart("orchestrator")
+    assert _completed(federation) == undisturbed
+
+
+@pytest.mark.parametrize("point", GATEWAY_POINTS.values(), ids=GATEWAY_POINTS.keys())
+def test_a_gateway_killed_gives_the_same_model(federation, undisturbed, point):
+    federation.start_orchestrator()
+    federation.start_gateway(SITES[0], point)
+    for site in SITES[1:]:
+        federation.start_gateway(site)
+    federation.start_run()
+    federation.wait_for_death(SITES[0])
+    federation.restart(SITES[0])
+    assert _completed(federation) == undisturbed
+
+
+def test_a_round_closes_with_its_quorum_when_a_gateway_never_comes_back(tmp_path):
+    federation = Federation(tmp_path, quorum=2, deadline_s=25.0)
+    try:
+        federation.start_orchestrator()
+        federation.start_gateway(SITES[0], GATEWAY_POINTS["while training"])
+        for site in SITES[1:]:
+            federation.start_gateway(site)
+        federation.start_run()
+        status = federation.finish()
+        assert status["state"] == "completed", status
+        counted = {each["gateway"]: each["rounds_counted"] for each in status["gateways"]}
+        assert counted == {"alder": 1, "birch": 3, "cedar": 3}
+    finally:
+        federation.close()

@@ -1,0 +1,119 @@
+"""The plan: what cannot be is refused before anybody hears of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import wire
+from common.hyperparameters import Bounds, Hyperparameters, Overrides, Range
+from common.plan import (
+    Participant,
+    Plan,
+    Privacy,
+    Rounds,
+    ServerOptimizer,
+    TaskSpec,
+    Weighting,
+    two_digits,
+)
+from common.weights import Layout
+
+VALUES = Hyperparameters(
+    learning_rate=1.0, clipping_norm=1.0, noise_multiplier=2.0, sampling_rate=0.5, local_steps=2
+)
+
+
+def plan_of(**changes) -> Plan:
+    """Two gateways, three rounds."""
+    task = TaskSpec(name="t", digest="a" * 64, labels=("x",), layout=Layout.of({"w": (2, 3)}))
+    fields = {
+        "name": "trial",
+        "task": task,
+        "initial_weights": "b" * 64,
+        "participants": (
+            Participant(gateway="a", declared_units=1234),
+            Participant(gateway="b", declared_units=56),
+        ),
+        "rounds": Rounds(count=3, maximum=5, quorum=2, deadline_s=10),
+        "privacy": Privacy(delta=1e-5, target_epsilon=8),
+        "hyperparameters": VALUES,
+    }
+    return Plan(**{**fields, **changes})
+
+
+def test_a_plan_comes_back_from_its_bytes_and_keeps_its_name():
+    plan = plan_of(
+        profiles={"b": Overrides(learning_rate=0.1)},
+        bounds=Bounds(learning_rate=Range(minimum=0.01, maximum=2.0)),
+        server=ServerOptimizer(momentum=0.9, schedule="linear", tail_average=0.3),
+        weighting=Weighting.EQUAL,
+    )
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data) == plan
+    assert wire.plan_id(wire.plan_to_bytes(wire.plan_from_bytes(data))) == wire.plan_id(data)
+
+
+def test_any_other_value_gives_another_name():
+    plans = [plan_of(), plan_of(name="other"), plan_of(server=ServerOptimizer(momentum=0.1))]
+    assert len({wire.plan_id(wire.plan_to_bytes(plan)) for plan in plans}) == 3
+
+
+def test_a_profile_lies_over_the_defaults_for_its_gateway_alone():
+    plan = plan_of(profiles={"b": Overrides(noise_multiplier=3.0)})
+    assert plan.assigned("b").noise_multiplier == 3.0
+    assert plan.assigned("a") == VALUES
+
+
+def test_the_weight_is_the_declared_size_rounded_or_one():
+    assert [plan_of().weight(name) for name in "abc"] == [1200, 56, 0]
+    equal = plan_of(weighting=Weighting.EQUAL)
+    assert [equal.weight(name) for name in "abc"] == [1, 1, 0]
+
+
+@given(st.integers(1, 10**9))
+def test_two_digits_are_within_a_twentieth(units):
+    rounded = two_digits(units)
+    assert abs(rounded - units) <= units / 19
+    assert len(str(rounded).rstrip("0")) <= 2
+
+
+def test_the_loosest_values_are_the_ends_of_the_bounds():
+    bounds = Bounds(
+        noise_multiplier=Range(minimum=1.5),
+        sampling_rate=Range(maximum=0.6),
+        local_steps=Range(maximum=4),
+    )
+    assert plan_of(bounds=bounds).loosest() == (1.5, 0.6, 4)
+
+
+def test_without_bounds_the_loosest_values_are_those_that_are_given():
+    profiles = {"a": Overrides(noise_multiplier=1.7), "b": Overrides(sampling_rate=0.7)}
+    assert plan_of(profiles=profiles).loosest() == (1.7, 0.7, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"rounds": {"count": 3, "maximum": 2, "quorum": 1, "deadline_s": 1}}, "at least"),
+        ({"rounds": {"count": 3, "maximum": 3, "quorum": 3, "deadline_s": 1}}, "only 2 take part"),
+        ({"participants": [{"gateway": "a", "declared_units": 1}] * 2}, "names a gateway twice"),
+        ({"profiles": {"c": {}}}, "do not take part"),
+        ({"bounds": {"noise_multiplier": {"minimum": 2.5}}}, "at least 2.5"),
+        ({"bounds": {"noise_multiplier": {"maximum": 9.0}}}, "noise_multiplier.minimum must be"),
+        ({"bounds": {"sampling_rate": {"minimum": 0.1}}}, "sampling_rate.maximum must be"),
+        ({"bounds": {"local_steps": {"minimum": 1}}}, "local_steps.maximum must be"),
+        ({"bounds": {"learning_rate": {"minimum": 2.0, "maximum": 1.0}}}, "no value fits"),
+        ({"privacy": {"delta": 0.0, "target_epsilon": 1.0}}, "delta"),
+        ({"privacy": {"delta": 1e-5, "target_epsilon": float("nan")}}, "target_epsilon"),
+        ({"name": "../x"}, "name"),
+        ({"unknown": 1}, "unknown"),
+        ({"hyperparameters": {**VALUES.model_dump(), "sampling_rate": 1.5}}, "sampling_rate"),
+        ({"hyperparameters": {**VALUES.model_dump(), "noise_multiplier": 0.0}}, "noise"),
+        ({"server": {"schedule": "cosine"}}, "schedule"),
+    ],
+)
+def test_an_impossible_plan_is_refused_by_name(changes, problem):
+    with pytest.raises(ValueError, match=problem):
+        plan_of(**changes)
