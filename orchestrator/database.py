@@ -1,0 +1,108 @@
+"""The tables, and an engine whose schema is the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+NEWEST = "0001"  # the last of them
+
+METADATA = MetaData()
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("run_id", String(63), primary_key=True),
+    Column("plan", LargeBinary, nullable=False),  # as it was sent: its digest is of these bytes
+    Column("plan_digest", String(64), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("run_id", String(63), nullable=False),
+    Column("sequence", Integer, nullable=False),  # from 1, without a gap
+    Column("epoch", Integer, nullable=False),  # of the process that wrote it
+    Column("kind", String(40), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),  # for display
+    UniqueConstraint("run_id", "sequence", name="uq_events_run_id_sequence"),
+)
+
+EPOCHS = Table(  # one row; whoever raised it last may write
+    "epochs",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+)
+
+BLOBS = Table(
+    "blobs",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("byte_length", BigInteger, nullable=False),
+)
+
+
+def open_database(url: str) -> Engine:
+    """Return an engine on `url` whose schema is the newest; SQLite keeps every commit on disk."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _make_durable)
+        event.listen(engine, "begin", _begin_writing)
+    _migrate(engine)
+    return engine
+
+
+def _make_durable(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin in `_begin_writing`, not in the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_writing(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(engine: Engine) -> None:
+    if _revision(engine) == NEWEST:
+        return
+    # imported here: 10 MiB that only a start with an older schema needs
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _revision(engine: Engine) -> str | None:
+    """Return the schema's revision as Alembic left it, or None before its first."""
+    if not inspect(engine).has_table("alembic_version"):
+        return None
+    with engine.begin() as connection:
+        stored = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if stored is None else str(stored)

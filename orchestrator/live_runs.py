@@ -1,0 +1,184 @@
+"""The runs of this process: record an event, then let everyone concerned act on it.
+
+All of it lives on the event loop, and recording does not await: between a decision and its durable
+event nothing else can happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import structlog
+
+from common import wire
+from orchestrator.admission import UnknownRun
+from orchestrator.events import Restarted, RoundOpened, RoundPublished, RunEvent, RunStarted
+from orchestrator.journal import Superseded
+from orchestrator.runs import Run, advance_run, begin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from common.clock import Clock
+    from common.ids import GatewayId, PlanId, RunId
+    from common.plan import Plan
+    from orchestrator.aggregation import Accumulator
+    from orchestrator.journal import Journal
+
+log = structlog.get_logger()
+
+
+class Bell:
+    """Wakes everyone who waits for the next change."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake those who hold `next`."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    @property
+    def next(self) -> asyncio.Event:
+        """What the next ring sets; take it before looking at the state, and miss nothing."""
+        return self._next
+
+
+class LiveRun:
+    """A run, and what of it is not in the journal."""
+
+    def __init__(self, run: Run, plan_bytes: bytes) -> None:
+        self.run = run
+        self.plan_bytes = plan_bytes
+        self.recorded = 0  # events in the journal
+        self.deadline = 0.0  # of what is going on, on this process's clock
+        self.changed = Bell()
+        self.sum: Accumulator | None = None  # of the current round; None: nothing folded yet
+        self.bytes_received = 0
+        self.bytes_sent = 0
+
+
+class LiveRuns:
+    """Every run by name, and the only way to change one."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self.connected: frozenset[GatewayId] = frozenset()
+        self.halted = asyncio.Event()  # this process must stop acting
+        self.failure: BaseException | None = None  # why
+        self._journal = journal
+        self._clock = clock
+        self._runs: dict[RunId, LiveRun] = {}
+        self._bells: defaultdict[GatewayId, Bell] = defaultdict(Bell)
+
+    def resume(self, grace_s: float) -> None:
+        """Fold the journal; what goes on gets the time that was left, at least `grace_s`."""
+        for stored in self._journal.runs():
+            run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+            live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
+            live.recorded = len(stored.events)
+            self._runs[stored.run_id] = live
+            if not live.run.has_ended:
+                self.record(live, Restarted(max(grace_s, live.run.left_s)))
+                log.info("run_resumed", run=stored.run_id, state=live.run.state.value)
+
+    def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
+        """Store a new run and begin to gather its gateways."""
+        first = RunStarted(plan.rounds.deadline_s)
+        with self._halting():
+            self._journal.create_run(run_id, plan_bytes, digest, first)
+        live = LiveRun(advance_run(begin(run_id, plan, digest), first), plan_bytes)
+        live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
+        self._runs[run_id] = live
+        self._ring(live.run.participants)
+        return live
+
+    def record(self, live: LiveRun, *events: RunEvent) -> None:
+        """Append `events` to the journal, then change the run and wake those concerned.
+
+        Raises:
+            IllegalTransition: one of them does not fit; none was recorded.
+            Superseded: another orchestrator took over; this process halts.
+            JournalFailed: the database did not take them.
+        """
+        before, after = live.run, reduce(advance_run, events, live.run)
+        if after == before:
+            return  # repeats
+        with self._halting():
+            self._journal.append(before.run_id, live.recorded, events)
+        live.recorded += len(events)
+        live.run = after
+        self._act(live, before, events)
+
+    def get(self, run_id: RunId) -> LiveRun:
+        """Return a run; raise UnknownRun."""
+        if run_id not in self._runs:
+            raise UnknownRun(run_id)
+        return self._runs[run_id]
+
+    def all(self) -> tuple[LiveRun, ...]:
+        """Return every run, the newest first."""
+        return tuple(reversed(self._runs.values()))
+
+    def of(self, gateway: GatewayId) -> tuple[LiveRun, ...]:
+        """Return the runs that have not ended and that `gateway` takes part in."""
+        live = self._runs.values()
+        return tuple(r for r in live if not r.run.has_ended and gateway in r.run.participants)
+
+    def bell(self, gateway: GatewayId) -> Bell:
+        """Return what rings when something changes for `gateway`."""
+        return self._bells[gateway]
+
+    def set_connected(self, gateway: GatewayId, *, is_connected: bool) -> None:
+        """Note that a gateway came or went."""
+        rest = self.connected - {gateway}
+        self.connected = rest | {gateway} if is_connected else rest
+        for live in self.of(gateway):
+            live.changed.ring()
+
+    def halt(self, error: BaseException) -> None:
+        """Say that this process must stop acting, and why."""
+        self.failure = self.failure or error
+        self.halted.set()
+
+    def remaining_s(self, live: LiveRun) -> float:
+        """Return the seconds until the deadline of what is going on."""
+        return max(0.0, live.deadline - self._clock.now())
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        try:
+            yield
+        except Superseded as error:
+            self.halt(error)
+            raise
+
+    def _act(self, live: LiveRun, before: Run, events: Iterable[RunEvent]) -> None:
+        for event in events:
+            if isinstance(event, Restarted | RoundOpened | RoundPublished):
+                live.sum = None
+            if isinstance(event, Restarted | RoundOpened):
+                live.deadline = self._clock.now() + event.remaining_s
+            log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)
+        self._ring(_concerned(before, live.run))
+        live.changed.ring()
+
+    def _ring(self, gateways: Iterable[GatewayId]) -> None:
+        for gateway in gateways:
+            if gateway in self._bells:
+                self._bells[gateway].ring()
+
+
+def _concerned(before: Run, after: Run) -> frozenset[GatewayId]:
+    """Return the gateways for whom something changed: one, unless the run or its round moved on."""
+    if before.round is None or after.round is None:
+        return after.participants
+    if (before.state, before.round.phase) != (after.state, after.round.phase):
+        return after.participants
+    changed = after.round.answered ^ before.round.answered
+    answered = {g for g, answer in after.answers.items() if before.answers.get(g) != answer}
+    return changed | answered

@@ -1,0 +1,155 @@
+"""What a person, or the evaluator, asks the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from common import wire
+from common.errors import ConflictError, RequestError
+from common.ids import is_name
+from common.protocol import RunState
+from common.transfer import Receiver, receive
+from common.weights import Weights
+from orchestrator.admission import RunEnded
+from orchestrator.events import RunCancelled, ScoresRecorded
+from orchestrator.status import Observed, status_of
+from orchestrator.weight_store import UnknownWeights
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from common.ids import PlanId, RunId, WeightsId
+    from common.plan import Plan
+    from common.protocol import Body, Chunk, RunStatus, ScoreSet
+    from orchestrator.config import Limits
+    from orchestrator.live_runs import LiveRun, LiveRuns
+    from orchestrator.weight_store import WeightStore
+
+
+class InvalidName(RequestError):
+    """A run's name cannot be one."""
+
+    field = "run_id"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:80]!r} cannot name a run: take at most 63 lower-case letters, digits, "
+            "'-' and '.', beginning and ending with a letter or digit"
+        )
+
+
+class RunExists(ConflictError):
+    """A run of that name was started with another plan."""
+
+    def __init__(self, run_id: RunId) -> None:
+        super().__init__(f"run {run_id!r} was started with another plan: choose another name")
+
+
+class WeightsMissing(ConflictError):
+    """The initial weights of a plan were not uploaded."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"initial_weights {digest} are not here: send them with UploadWeights")
+
+
+class ModelTooLarge(RequestError):
+    """The updates of a plan would be longer than this orchestrator takes."""
+
+    field = "task.layout"
+
+    def __init__(self, *, got: int, limit: int) -> None:
+        super().__init__(
+            f"an update of this plan has {got} bytes, limits.max_update_bytes is {limit}: "
+            "raise it on the orchestrator"
+        )
+
+
+class Operations:
+    """Runs are started, watched, scored and cancelled here."""
+
+    def __init__(
+        self, runs: LiveRuns, weights: WeightStore, limits: Limits, drive: Callable[[RunId], None]
+    ) -> None:
+        """Start runs with `drive`, which returns at once."""
+        self._runs = runs
+        self._weights = weights
+        self._limits = limits
+        self._drive = drive
+
+    async def put_weights(self, body: Body, chunks: AsyncIterator[Chunk]) -> WeightsId:
+        """Store a body of weights; return its digest once it is durable."""
+        receiver = Receiver(body, limit=self._limits.max_weights_bytes)
+        data = await receive(receiver, chunks)
+        return await asyncio.to_thread(self._weights.put, data)
+
+    async def start_run(self, run_id: RunId, plan_bytes: bytes) -> PlanId:
+        """Start a run of that name, unless it runs already with the same plan; return its digest.
+
+        Raises:
+            InvalidMessage: the bytes are not a plan.
+            WeightsMissing, MalformedWeights: the initial weights are not here, or do not fit.
+            RunExists: the name was used for another plan.
+        """
+        if not is_name(run_id):
+            raise InvalidName(run_id)
+        digest, plan = wire.plan_id(plan_bytes), wire.plan_from_bytes(plan_bytes)
+        if not self._is_started(run_id, digest):
+            await asyncio.to_thread(self._check_initial_weights, plan)
+        if not self._is_started(run_id, digest):
+            self._runs.create(run_id, plan, plan_bytes, digest)
+            self._drive(run_id)
+        return digest
+
+    async def watch_run(self, run_id: RunId) -> AsyncGenerator[RunStatus]:
+        """Yield the state of a run now and after every change, until it has ended."""
+        live = self._runs.get(run_id)
+        while True:
+            rung = live.changed.next
+            status = self._status(live)
+            yield status
+            if status.has_ended:
+                return
+            await rung.wait()
+
+    def plan_bytes(self, run_id: RunId) -> bytes:
+        """Return a run's plan as it was sent."""
+        return self._runs.get(run_id).plan_bytes
+
+    def list_runs(self) -> tuple[RunStatus, ...]:
+        """Return the state of every run, the newest first."""
+        return tuple(map(self._status, self._runs.all()))
+
+    def cancel_run(self, run_id: RunId) -> RunStatus:
+        """End a run; raise RunEnded if it has completed or failed."""
+        live = self._runs.get(run_id)
+        if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
+            raise RunEnded(live.run)
+        self._runs.record(live, RunCancelled())
+        return self._status(live)
+
+    def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:
+        """Record how weights of the run did; newer scores of a round and split replace older."""
+        live = self._runs.get(run_id)
+        if not self._weights.has(scores.weights):
+            raise UnknownWeights(scores.weights)
+        self._runs.record(live, ScoresRecorded(scores))
+
+    def _status(self, live: LiveRun) -> RunStatus:
+        remaining_s = 0.0 if live.run.has_ended else self._runs.remaining_s(live)
+        traffic = (live.bytes_received, live.bytes_sent)
+        return status_of(live.run, Observed(self._runs.connected, remaining_s, *traffic))
+
+    def _is_started(self, run_id: RunId, digest: PlanId) -> bool:
+        known = {live.run.run_id: live.run.plan_digest for live in self._runs.all()}
+        if run_id in known and known[run_id] != digest:
+            raise RunExists(run_id)
+        return run_id in known
+
+    def _check_initial_weights(self, plan: Plan) -> None:
+        layout, limit = plan.task.layout, self._limits.max_update_bytes
+        if layout.byte_length > limit:
+            raise ModelTooLarge(got=layout.byte_length, limit=limit)
+        if not self._weights.has(plan.initial_weights):
+            raise WeightsMissing(plan.initial_weights)
+        Weights.from_bytes(self._weights.get(plan.initial_weights), layout)

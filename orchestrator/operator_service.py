@@ -1,0 +1,93 @@
+"""OperatorService: parse, ask, reply."""
+# ruff: noqa: ARG002 - the signatures are gRPC's; that an operator calls was checked before
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from common import wire, wire_operator
+from common.ids import RunId, WeightsId
+from common.protocol import Body
+from orchestrator.rpc_errors import NotAChunk, NotAHeader
+from protos.federation.v1 import operator_pb2 as pb
+from protos.federation.v1.operator_pb2_grpc import OperatorServiceServicer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from common.protocol import Chunk
+    from orchestrator.auth import Context
+    from orchestrator.orchestrator import Orchestrator
+
+NOTHING = pb.UploadWeightsRequest()  # stands for a stream that ends before its first message
+
+
+class OperatorService(OperatorServiceServicer):
+    """What people ask, answered by the orchestrator."""
+
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._operations = orchestrator.operations
+        self._downloads = orchestrator.downloads
+
+    async def UploadWeights(
+        self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], context: Context
+    ) -> pb.UploadWeightsResponse:
+        first = await anext(request_iterator, NOTHING)
+        if first.WhichOneof("part") != "header":
+            raise NotAHeader("UploadWeightsRequest")
+        body = wire.BODY.from_message(first.header)
+        digest = await self._operations.put_weights(body, _chunks(request_iterator))
+        return pb.UploadWeightsResponse(digest=digest)
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
+        run_id = RunId(request.run_id)
+        plan_digest = await self._operations.start_run(run_id, request.plan)
+        return pb.StartRunResponse(run_id=run_id, plan_digest=plan_digest)
+
+    async def WatchRun(
+        self, request: pb.WatchRunRequest, context: Context
+    ) -> AsyncIterator[pb.WatchRunResponse]:
+        run_id = RunId(request.run_id)
+        plan = self._operations.plan_bytes(run_id)
+        async with aclosing(self._operations.watch_run(run_id)) as statuses:
+            async for status in statuses:
+                message = wire_operator.status_to_proto(status)
+                yield pb.WatchRunResponse(status=message, plan=plan)
+                plan = b""
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        runs = self._operations.list_runs()
+        return pb.ListRunsResponse(runs=map(wire_operator.status_to_proto, runs))
+
+    async def CancelRun(
+        self, request: pb.CancelRunRequest, context: Context
+    ) -> pb.CancelRunResponse:
+        status = self._operations.cancel_run(RunId(request.run_id))
+        return pb.CancelRunResponse(status=wire_operator.status_to_proto(status))
+
+    async def FetchWeights(
+        self, request: pb.OperatorServiceFetchWeightsRequest, context: Context
+    ) -> AsyncIterator[pb.OperatorServiceFetchWeightsResponse]:
+        parts = self._downloads.for_operator(WeightsId(request.digest), request.offset)
+        async for part in parts:
+            if isinstance(part, Body):
+                header = wire.BODY.to_message(part)
+                yield pb.OperatorServiceFetchWeightsResponse(header=header)
+            else:
+                chunk = wire.chunk_to_proto(part)
+                yield pb.OperatorServiceFetchWeightsResponse(chunk=chunk)
+
+    async def RecordScores(
+        self, request: pb.RecordScoresRequest, context: Context
+    ) -> pb.RecordScoresResponse:
+        scores = wire_operator.SCORES.from_message(request.scores)
+        self._operations.record_scores(RunId(request.run_id), scores)
+        return pb.RecordScoresResponse()
+
+
+async def _chunks(requests: AsyncIterator[pb.UploadWeightsRequest]) -> AsyncIterator[Chunk]:
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise NotAChunk("UploadWeightsRequest")
+        yield wire.chunk_from_proto(request.chunk)

@@ -1,0 +1,171 @@
+"""The orchestrator: its parts, and the coroutine that drives each run to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from common.protocol import Config, Effective
+from orchestrator.admission import NotInvited, check_answer, check_task
+from orchestrator.database import open_database
+from orchestrator.downloads import Downloads
+from orchestrator.events import (
+    DeadlinePassed,
+    PlanAccepted,
+    PlanRefused,
+    RoundOpened,
+    RunFailed,
+    UpdateLost,
+)
+from orchestrator.in_process import InProcessClient
+from orchestrator.journal import Journal
+from orchestrator.live_runs import LiveRuns
+from orchestrator.operations import Operations
+from orchestrator.publishing import complete, publish
+from orchestrator.runs import Await, Complete, PassDeadline, Publish, Rest, next_step
+from orchestrator.sessions import Sessions
+from orchestrator.staging import Staging
+from orchestrator.submissions import Submissions, open_slots
+from orchestrator.weight_store import WeightStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from common.client import OrchestratorClient
+    from common.clock import Clock
+    from common.ids import GatewayId, PlanId, RunId
+    from common.protocol import Refusal
+    from orchestrator.config import Limits
+    from orchestrator.events import RunEvent
+    from orchestrator.live_runs import LiveRun
+    from orchestrator.runs import Decision, Step
+
+log = structlog.get_logger()
+
+
+class Orchestrator:
+    """Runs of a federation over one state folder; what a service asks lies in its parts."""
+
+    def __init__(self, state: Path, database_url: str, *, clock: Clock, limits: Limits) -> None:
+        """Take over the state: an older process on the same database can write no more."""
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._clock = clock
+        self._engine = open_database(database_url)
+        self._weights = WeightStore(state / "weights", self._engine)
+        self._staging = Staging(state / "uploads")
+        self._drivers: set[asyncio.Task[None]] = set()
+        self.runs = LiveRuns(Journal(self._engine, clock), clock)
+        self.sessions = Sessions(self.runs, self._weights)
+        self.submissions = Submissions(self.runs, self._staging, limits.max_update_bytes)
+        self.downloads = Downloads(self.runs, self._weights)
+        self.operations = Operations(self.runs, self._weights, limits, self._drive)
+
+    def start(self, *, restart_grace_s: float) -> Self:
+        """Go on with every run that has not ended; they get at least `restart_grace_s`."""
+        self.runs.resume(restart_grace_s)
+        self._sweep()
+        for live in reversed(self.runs.all()):
+            if not live.run.has_ended:
+                self._drive(live.run.run_id)
+        return self
+
+    async def close(self) -> None:
+        """Stop acting; what was recorded goes on at the next start."""
+        self.sessions.close()
+        for driver in self._drivers:
+            driver.cancel()
+        await asyncio.gather(*self._drivers, return_exceptions=True)
+        self.submissions.close()
+        self._engine.dispose()
+
+    def seen_by(self, gateway: GatewayId) -> OrchestratorClient:
+        """Return this orchestrator as `gateway` sees it, without a socket."""
+        return InProcessClient(self, gateway)
+
+    def get_config(self, gateway: GatewayId, run_id: RunId) -> Config:
+        """Return the plan of a run, and what it gives `gateway`; raise NotInvited."""
+        live = self.runs.get(run_id)
+        if gateway not in live.run.participants:
+            raise NotInvited(f"run {run_id!r}")
+        assigned = live.run.plan.assigned(gateway)
+        return Config(run_id, live.plan_bytes, live.run.plan_digest, assigned)
+
+    def accept_plan(
+        self, gateway: GatewayId, run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
+    ) -> None:
+        """Record a gateway's answer to a plan; raise what `check_answer` raises."""
+        live = self.runs.get(run_id)
+        check_answer(live.run, gateway, plan_digest, answer)
+        versions, remaining_s = self.sessions.versions(gateway), self.runs.remaining_s(live)
+        if answer == live.run.answers.get(gateway):
+            return  # said before, perhaps in a run that has ended since
+        if isinstance(answer, Effective):
+            if versions is not None:
+                check_task(live.run, versions)
+            self.runs.record(live, PlanAccepted(gateway, answer, remaining_s))
+        else:
+            self.runs.record(live, PlanRefused(gateway, answer, remaining_s))
+
+    async def train_fed_avg(self, run_id: RunId) -> None:
+        """Drive one run from where it stands to its end: gather, open, collect, average, publish.
+
+        Source:
+            McMahan et al. 2017, Algorithm 1, the server's side.
+        """
+        live = self.runs.get(run_id)
+        while not isinstance(step := self._next_step(live), Rest):
+            await self._take(live, step)
+
+    def _next_step(self, live: LiveRun) -> Decision:
+        is_overdue = self._clock.now() >= live.deadline
+        return next_step(live.run, connected=self.runs.connected, is_overdue=is_overdue)
+
+    async def _take(self, live: LiveRun, step: Step) -> None:
+        match step:
+            case Await():
+                await self._change(live)
+            case RoundOpened() | RunFailed():
+                self.runs.record(live, step)
+            case PassDeadline():
+                self.runs.record(live, *map(UpdateLost, step.lost), DeadlinePassed())
+            case Publish():
+                await self._make(live, partial(publish, live.run, live.sum, self._weights))
+            case Complete():
+                await self._make(live, partial(complete, live.run, self._weights))
+
+    async def _make(self, live: LiveRun, work: Callable[[], RunEvent]) -> None:
+        """Make weights durable, then record their event, unless the run was ended meanwhile."""
+        event = await self.submissions.after_folds(work)
+        if not live.run.has_ended:
+            self.runs.record(live, event)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._staging.sweep(open_slots(live.run for live in self.runs.all()))
+
+    async def _change(self, live: LiveRun) -> None:
+        """Return at the next change of the run, or at its deadline if that is still to come."""
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(live.changed.next.wait())]
+        if self._clock.now() < live.deadline:
+            waits.append(asyncio.create_task(self._clock.sleep_until(live.deadline)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _drive(self, run_id: RunId) -> None:
+        driver = asyncio.create_task(self.train_fed_avg(run_id), name=f"run {run_id}")
+        self._drivers.add(driver)
+        driver.add_done_callback(self._driven)
+
+    def _driven(self, driver: asyncio.Task[None]) -> None:
+        self._drivers.discard(driver)
+        error = None if driver.cancelled() else driver.exception()
+        if error is not None:
+            log.error("run_broke", task=driver.get_name(), exc_info=error)
+            self.runs.halt(error)

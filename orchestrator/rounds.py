@@ -1,0 +1,226 @@
+"""A round is a value; `advance` is its only way on.
+
+    opened ──▶ COLLECTING ──all answered, or deadline with quorum──▶ AGGREGATING ──▶ CLOSED
+                 │   ▲                                                  │   │
+                 │   └────────── restarted: received → awaited ─────────┘   │
+                 └──▶ ABANDONED (quorum out of reach) ◀── no weights came ──┘
+
+A round without its quorum is ABANDONED with a reason. What is awaited was received before a
+restart and must come again with the same digest; at the deadline it is lost, and does not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from common.errors import ConflictError
+from orchestrator.events import (
+    DeadlinePassed,
+    GatewayDeclined,
+    Restarted,
+    RoundAbandoned,
+    RoundEvent,
+    RoundOpened,
+    RoundPublished,
+    UpdateAccepted,
+    UpdateLost,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from common.ids import GatewayId, WeightsId
+
+
+class Phase(Enum):
+    """Where a round stands."""
+
+    COLLECTING = "collecting"
+    AGGREGATING = "aggregating"
+    CLOSED = "closed"
+    ABANDONED = "abandoned"
+
+
+class IllegalTransition(ConflictError):
+    """An event does not fit the state that it meets; the state stays as it is."""
+
+    def __init__(self, state: str, event: object) -> None:
+        super().__init__(f"{type(event).__name__} does not fit what is {state}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One attempt to turn `parent` into the weights of round `number`."""
+
+    number: int
+    attempt: int
+    parent: WeightsId
+    invited: frozenset[GatewayId]
+    quorum: int
+    remaining_s: float
+    phase: Phase = Phase.COLLECTING
+    received: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
+    awaited: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
+    declined: frozenset[GatewayId] = frozenset()
+    lost: frozenset[GatewayId] = frozenset()
+    reason: str = ""
+
+    @property
+    def answered(self) -> frozenset[GatewayId]:
+        """Those from whom nothing more will come."""
+        return self.declined | self.lost | self.received.keys()
+
+    @property
+    def silent(self) -> frozenset[GatewayId]:
+        """Those who were invited and neither sent an update nor declined."""
+        return self.invited - self.declined - self.received.keys()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing can be added to it."""
+        return self.phase in {Phase.CLOSED, Phase.ABANDONED}
+
+
+def opened(event: RoundOpened) -> Round:
+    """Return the round that `event` begins."""
+    return Round(
+        number=event.number,
+        attempt=event.attempt,
+        parent=event.parent,
+        invited=frozenset(event.invited),
+        quorum=event.quorum,
+        remaining_s=event.remaining_s,
+    )
+
+
+def advance(state: Round, event: RoundEvent) -> Round:
+    """Return the round after `event`; the same one for a repeated event.
+
+    Raises:
+        IllegalTransition: no rule fits, as for a late or foreign update.
+    """
+    if _is_repeated(state, event):
+        return state
+    if state.phase is Phase.COLLECTING:
+        return _while_collecting(state, event)
+    if state.phase is Phase.AGGREGATING:
+        return _while_aggregating(state, event)
+    return _after_the_end(state, event)
+
+
+def _is_repeated(state: Round, event: RoundEvent) -> bool:
+    """Whether a gateway's event says what is known of it already."""
+    match event:
+        case UpdateAccepted():
+            return state.received.get(event.gateway) == event.digest
+        case GatewayDeclined():
+            return event.gateway in state.declined
+        case UpdateLost():
+            return event.gateway in state.lost
+        case _:
+            return False
+
+
+def _while_collecting(state: Round, event: RoundEvent) -> Round:
+    match event:
+        case UpdateAccepted() if _may_count(state, event):
+            return _receive(state, event)
+        case GatewayDeclined() | UpdateLost():
+            return _drop(state, event)
+        case DeadlinePassed() if not state.awaited:
+            return _close(state)
+        case Restarted():
+            return _restart(state, event)
+        case RoundAbandoned():
+            return replace(state, phase=Phase.ABANDONED, reason=event.reason)
+        case _:
+            raise IllegalTransition("a round that is collecting", event)
+
+
+def _while_aggregating(state: Round, event: RoundEvent) -> Round:
+    match event:
+        case RoundPublished() if set(event.members) == state.received.keys():
+            return replace(state, phase=Phase.CLOSED)
+        case RoundAbandoned():
+            return replace(state, phase=Phase.ABANDONED, reason=event.reason)
+        case Restarted():
+            return _restart(state, event)
+        case DeadlinePassed():
+            return state
+        case _:
+            raise IllegalTransition("a round that is aggregating", event)
+
+
+def _after_the_end(state: Round, event: RoundEvent) -> Round:
+    match event:
+        case RoundOpened():
+            return opened(event)
+        case DeadlinePassed() | Restarted():
+            return state
+        case RoundAbandoned() if state.phase is Phase.ABANDONED:
+            return state
+        case _:
+            raise IllegalTransition(f"a round that is {state.phase.value}", event)
+
+
+def _may_count(state: Round, event: UpdateAccepted) -> bool:
+    """Whether the gateway was invited, has not answered, and sends what it sent before."""
+    may_answer = event.gateway in state.invited - state.answered
+    return may_answer and state.awaited.get(event.gateway, event.digest) == event.digest
+
+
+def _receive(state: Round, event: UpdateAccepted) -> Round:
+    received = {**state.received, event.gateway: event.digest}
+    awaited = _without(state.awaited, event.gateway)
+    return _settled(
+        replace(state, received=received, awaited=awaited, remaining_s=event.remaining_s)
+    )
+
+
+def _drop(state: Round, event: GatewayDeclined | UpdateLost) -> Round:
+    gateway, awaited = event.gateway, _without(state.awaited, event.gateway)
+    if isinstance(event, UpdateLost) and gateway in state.awaited:
+        return _settled(replace(state, awaited=awaited, lost=state.lost | {gateway}))
+    if isinstance(event, GatewayDeclined) and gateway in state.invited - state.answered:
+        declined, left = state.declined | {gateway}, event.remaining_s
+        return _settled(replace(state, awaited=awaited, declined=declined, remaining_s=left))
+    raise IllegalTransition(f"a round that is {state.phase.value}", event)
+
+
+def _settled(state: Round) -> Round:
+    """Leave COLLECTING if the quorum is out of reach, or if nobody is left to wait for."""
+    reachable = len(state.invited) - len(state.declined) - len(state.lost)
+    if reachable < state.quorum:
+        reason = (
+            f"at most {reachable} of the {state.quorum} updates needed can still come: "
+            f"{len(state.declined)} declined, {len(state.lost)} lost"
+        )
+        return replace(state, phase=Phase.ABANDONED, reason=reason)
+    if state.answered == state.invited:
+        return replace(state, phase=Phase.AGGREGATING)
+    return state
+
+
+def _close(state: Round) -> Round:
+    if len(state.received) >= state.quorum:
+        return replace(state, phase=Phase.AGGREGATING)
+    reason = f"{len(state.received)} of the {state.quorum} updates needed came by the deadline"
+    return replace(state, phase=Phase.ABANDONED, reason=reason)
+
+
+def _restart(state: Round, event: Restarted) -> Round:
+    return replace(
+        state,
+        phase=Phase.COLLECTING,
+        received={},
+        awaited={**state.awaited, **state.received},
+        remaining_s=event.remaining_s,
+    )
+
+
+def _without(
+    digests: Mapping[GatewayId, WeightsId], gateway: GatewayId
+) -> Mapping[GatewayId, WeightsId]:
+    return {name: digest for name, digest in digests.items() if name != gateway}

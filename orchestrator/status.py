@@ -1,0 +1,61 @@
+"""A run as its operator sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.protocol import Effective, GatewayStatus, RunStatus
+
+if TYPE_CHECKING:
+    from common.ids import GatewayId
+    from orchestrator.runs import Run
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What of a run is not in its journal."""
+
+    connected: frozenset[GatewayId]
+    remaining_s: float
+    bytes_received: int
+    bytes_sent: int
+
+
+def status_of(run: Run, observed: Observed) -> RunStatus:
+    """Return everything that an operator may know of `run`."""
+    return RunStatus(
+        run_id=run.run_id,
+        name=run.plan.name,
+        state=run.state,
+        plan_digest=run.plan_digest,
+        reason=run.reason,
+        round=0 if run.round is None else run.round.number,
+        rounds=run.plan.rounds.count,
+        opened_rounds=run.opened,
+        published_round=run.published,
+        weights=run.weights,
+        model=run.model,
+        model_sha256=run.model_sha256,
+        gateways=tuple(_gateway(run, g, observed) for g in sorted(run.participants)),
+        scores=run.scores,
+        remaining_s=observed.remaining_s,
+        bytes_received=observed.bytes_received,
+        bytes_sent=observed.bytes_sent,
+        insecure_deterministic=any(map(_is_insecure, run.answers.values())),
+    )
+
+
+def _gateway(run: Run, gateway: GatewayId, observed: Observed) -> GatewayStatus:
+    return GatewayStatus(
+        gateway=gateway,
+        connected=gateway in observed.connected,
+        answered=run.round is not None and gateway in run.round.answered,
+        rounds_invited=run.invitations.get(gateway, 0),
+        rounds_counted=run.memberships.get(gateway, 0),
+        answer=run.answers.get(gateway),
+    )
+
+
+def _is_insecure(answer: object) -> bool:
+    return isinstance(answer, Effective) and answer.insecure_deterministic

@@ -1,0 +1,131 @@
+"""Weights on disk, named by the digest of their bytes.
+
+A blob is written to a temporary file, fsynced, renamed, its folder fsynced, and only then named in
+the database: a row promises a whole file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select
+
+from common.errors import NotFound, UnavailableError
+from common.ids import WeightsId
+from common.transfer import digest_of
+from orchestrator.database import BLOBS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine, Select
+
+
+class UnknownWeights(NotFound):
+    """There are no weights of that digest here."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"there are no weights {digest} here, or not for this caller")
+
+
+class DamagedWeights(UnavailableError):
+    """A stored file does not hold what its name says."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"the stored weights {digest} are damaged: restore them from a backup")
+
+
+class StorageFailed(UnavailableError):
+    """The disk did not take or give the bytes."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the orchestrator's disk failed ({error.strerror}): try again later")
+
+
+class WeightStore:
+    """Blobs by digest; its methods may be called from any thread."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        """Keep the files in `folder` and their rows through `engine`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.tmp"):
+            left.unlink()
+        self._folder = folder
+        self._engine = engine
+        self._lengths: dict[str, int] = {}
+
+    def put(self, data: bytes | memoryview) -> WeightsId:
+        """Return the digest that names `data`, once it is durable; a repeat changes nothing."""
+        digest = digest_of(data)
+        if not self.has(digest):
+            try:
+                self._write(digest, data)
+            except OSError as error:
+                raise StorageFailed(error) from error
+            with self._engine.begin() as connection:
+                if connection.execute(_find(digest)).scalar() is None:
+                    row = {"digest": digest, "byte_length": len(data)}
+                    connection.execute(insert(BLOBS).values(**row))
+        return digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the store holds the blob."""
+        try:
+            self.byte_length(digest)
+        except UnknownWeights:
+            return False
+        return True
+
+    def byte_length(self, digest: str) -> int:
+        """Return the length of a blob; raise UnknownWeights."""
+        if digest not in self._lengths:
+            with self._engine.begin() as connection:
+                length: int | None = connection.execute(_find(digest)).scalar()
+            if length is None:
+                raise UnknownWeights(digest)
+            self._lengths[digest] = length
+        return self._lengths[digest]
+
+    def get(self, digest: str) -> bytes:
+        """Return the whole blob, its digest checked; raise UnknownWeights or DamagedWeights."""
+        self.byte_length(digest)
+        try:
+            data = self._path(digest).read_bytes()
+        except OSError as error:
+            raise StorageFailed(error) from error
+        if digest_of(data) != digest:
+            raise DamagedWeights(digest)
+        return data
+
+    def read(self, digest: str, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes of a blob from `offset` on; the receiver checks the whole."""
+        try:
+            with self._path(digest).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise StorageFailed(error) from error
+
+    def _write(self, digest: str, data: bytes | memoryview) -> None:
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(self._path(digest))
+        sync_folder(self._folder)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest
+
+
+def _find(digest: str) -> Select[int]:
+    return select(BLOBS.c.byte_length).where(BLOBS.c.digest == digest)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""An orchestrator on 127.0.0.1 with mTLS and real stores, and those who call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from cli.operator_client import OperatorClient
+from common import wire
+from common.ids import RunId
+from common.plan import Plan
+from common.tls import Role, TlsFiles
+from gateway.client import GrpcClient
+from orchestrator.config import OrchestratorConfig
+from orchestrator.server import Listening, listening
+from tests.certificates import Authority
+from tests.fakes import INITIAL, FakeClock, FakeGateway
+
+
+@dataclass
+class Federation:
+    """One state folder; its orchestrator can be stopped and served again."""
+
+    config: OrchestratorConfig
+    authority: Authority
+    clients: AsyncExitStack
+    clock: FakeClock = field(default_factory=FakeClock)
+    address: str = ""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Listening]:
+        async with listening(self.config, clock=self.clock) as server:
+            self.address = server.address
+            yield server
+
+    async def client(self, name: str, tls: TlsFiles | None = None) -> GrpcClient:
+        files = tls or self.authority.issue(Role.GATEWAY, name)
+        return await self.clients.enter_async_context(GrpcClient(self.address, files))
+
+    async def gateways(self, *names: str) -> list[FakeGateway]:
+        return [FakeGateway(name, await self.client(name)) for name in names]
+
+    async def operator(self) -> OperatorClient:
+        files = self.authority.issue(Role.OPERATOR, "olga")
+        return await self.clients.enter_async_context(OperatorClient(self.address, files))
+
+    async def start(self, plan: Plan, run_id: str = "r") -> OperatorClient:
+        """Start a run of `plan`; return the operator who did."""
+        operator = await self.operator()
+        await operator.upload_weights(INITIAL.to_bytes())
+        await operator.start_run(RunId(run_id), wire.plan_to_bytes(plan))
+        return operator
+
+
+@pytest.fixture
+async def federation(tmp_path) -> AsyncIterator[Federation]:
+    authority = Authority.make(tmp_path / "keys")
+    config = OrchestratorConfig(
+        federation="acme",
+        address="127.0.0.1:0",
+        state=tmp_path / "state",
+        tls=authority.issue(Role.ORCHESTRATOR, "orchestrator"),
+        drain_s=0.2,
+    )
+    async with AsyncExitStack() as clients:
+        yield Federation(config, authority, clients)

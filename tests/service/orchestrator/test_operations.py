@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+
+from common import wire
+from common.errors import ConflictError, FederationError, NotFound, RequestError
+from common.ids import RunId
+from common.protocol import Body, Chunk, RunState, ScoreSet
+from common.weights import Layout, Weights
+from orchestrator.config import Limits
+from orchestrator.publishing import SumIncomplete, publish
+from orchestrator.runs import begin
+from protos.federation.v1 import operator_pb2 as pb
+from tests.fakes import INITIAL, LAYOUT, plan_of
+
+PLAN = plan_of("a", "b")
+BYTES = wire.plan_to_bytes(PLAN)
+SCORES = ScoreSet(0, "dev", INITIAL.digest, f1=0.5, precision=0.25, recall=1.0, support=7)
+
+
+@pytest.fixture
+async def olga(federation):
+    async with federation.serving():
+        yield await federation.operator()
+
+
+async def test_starting_a_run_twice_starts_it_once(olga):
+    await olga.upload_weights(INITIAL.to_bytes())
+    first = await olga.start_run(RunId("r"), BYTES)
+    assert await olga.start_run(RunId("r"), BYTES) == first
+    assert len(await olga.list_runs()) == 1
+
+
+async def test_a_name_is_not_given_to_two_plans(olga):
+    await olga.upload_weights(INITIAL.to_bytes())
+    await olga.start_run(RunId("r"), BYTES)
+    with pytest.raises(ConflictError, match="started with another plan"):
+        await olga.start_run(RunId("r"), wire.plan_to_bytes(plan_of("a")))
+
+
+async def test_initial_weights_come_first(olga):
+    with pytest.raises(ConflictError, match="send them with UploadWeights"):
+        await olga.start_run(RunId("r"), BYTES)
+
+
+async def test_initial_weights_fit_the_plan(olga):
+    layout = Layout.of({"other": (2,)})
+    other = Weights(layout, np.zeros(2, dtype=np.float32))
+    await olga.upload_weights(other.to_bytes())
+    plan = PLAN.model_copy(update={"initial_weights": other.digest})
+    with pytest.raises(RequestError, match="tensors missing"):
+        await olga.start_run(RunId("r"), wire.plan_to_bytes(plan))
+
+
+@pytest.mark.parametrize(("name", "plan"), [("No Name", BYTES), ("r", b"no plan"), ("r", b"")])
+async def test_what_is_no_name_or_plan_is_refused(olga, name, plan):
+    with pytest.raises(RequestError):
+        await olga.start_run(RunId(name), plan)
+
+
+async def test_a_model_beyond_the_limit_is_refused(federation):
+    small = Limits(max_update_bytes=LAYOUT.byte_length - 1)
+    federation.config = federation.config.model_copy(update={"limits": small})
+    async with federation.serving():
+        with pytest.raises(RequestError, match=r"limits\.max_update_bytes"):
+            await federation.start(PLAN)
+
+
+async def test_uploaded_weights_come_back(olga):
+    digest = await olga.upload_weights(INITIAL.to_bytes())
+    assert await olga.upload_weights(INITIAL.to_bytes()) == digest
+    assert await olga.fetch_weights(digest) == INITIAL.to_bytes()
+
+
+async def test_unknown_weights_are_not_found(olga):
+    with pytest.raises(NotFound):
+        await olga.fetch_weights("1" * 64)
+
+
+async def test_an_offset_past_the_end_is_refused(federation):
+    async with federation.serving():
+        await federation.start(PLAN)
+        (a,) = await federation.gateways("a")
+        with pytest.raises(RequestError, match="past the end"):
+            await anext(aiter(a.client.fetch_weights(INITIAL.digest, 1 << 20)))
+        parts = [p async for p in a.client.fetch_weights(INITIAL.digest, LAYOUT.byte_length - 4)]
+    assert parts[1].data == INITIAL.to_bytes()[-4:]
+
+
+async def test_a_cancelled_run_stays_cancelled(federation):
+    async with federation.serving():
+        operator = await federation.start(PLAN)
+        states = [(await operator.cancel_run(RunId("r"))).state for _ in range(2)]
+    assert states == [RunState.CANCELLED] * 2
+
+
+async def test_a_completed_run_cannot_be_cancelled(federation):
+    async with federation.serving():
+        operator = await federation.start(plan_of("a"))
+        (a,) = await federation.gateways("a")
+        await a.follow("r")
+        with pytest.raises(ConflictError, match="has ended"):
+            await operator.cancel_run(RunId("r"))
+        states = [status.state async for status, _ in operator.watch_run(RunId("r"))]
+    assert states == [RunState.COMPLETED]
+
+
+async def test_the_newest_scores_of_a_round_are_shown(federation):
+    async with federation.serving():
+        operator = await federation.start(PLAN)
+        for scores in (SCORES, SCORES, replace(SCORES, f1=0.75), replace(SCORES, split="test")):
+            await operator.record_scores(RunId("r"), scores)
+        with pytest.raises(FederationError, match="there are no weights 1111"):
+            await operator.record_scores(RunId("r"), replace(SCORES, weights="1" * 64))
+        status, _ = await operator.run(RunId("r"))
+    assert status.scores == (replace(SCORES, f1=0.75), replace(SCORES, split="test"))
+
+
+async def test_a_model_that_would_not_be_finite_is_not_published(federation):
+    huge = PLAN.server.model_copy(update={"learning_rate": 1e300})
+    async with federation.serving():
+        operator = await federation.start(plan_of("a", server=huge))
+        (a,) = await federation.gateways("a")
+        stop = await a.follow("r")
+        status, _ = await operator.run(RunId("r"))
+    assert (stop.reason.value, status.published_round) == ("failed", 0)
+    assert "would not be finite" in status.reason
+
+
+@pytest.mark.parametrize("parts", [[], ["chunk"], ["header", "header"]])
+async def test_a_stream_of_weights_in_a_wrong_order_is_refused(olga, parts):
+    body = Body(INITIAL.digest, LAYOUT.byte_length)
+    messages = {
+        "header": pb.UploadWeightsRequest(header=wire.BODY.to_message(body)),
+        "chunk": pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(Chunk(0, b"1"))),
+    }
+    stub = olga._stub  # noqa: SLF001 - no client of ours sends this
+    with pytest.raises(grpc.aio.AioRpcError, match="part: ") as caught:
+        await stub.UploadWeights(iter([messages[part] for part in parts]))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_sum_that_is_not_what_the_journal_names_is_not_published():
+    with pytest.raises(SumIncomplete):
+        publish(begin(RunId("r"), PLAN, wire.plan_id(BYTES)), None, None)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+import pytest
+
+from common.plan import Rounds
+from common.protocol import (
+    Body,
+    Effective,
+    Refusal,
+    RefusalReason,
+    UpdateHeader,
+    UpdateKey,
+    Versions,
+)
+from orchestrator.admission import (
+    AlreadyAnswered,
+    AnswerChanged,
+    NotInvited,
+    OutsideBounds,
+    RoundNotOpen,
+    RunEnded,
+    TaskMissing,
+    WrongParent,
+    WrongPlan,
+    check_answer,
+    check_header,
+    check_task,
+    has_declined,
+    is_counted,
+)
+from orchestrator.events import (
+    DeadlinePassed,
+    GatewayDeclined,
+    PlanAccepted,
+    Restarted,
+    RoundOpened,
+    RunCancelled,
+    RunStarted,
+    UpdateAccepted,
+)
+from orchestrator.runs import advance_run, begin
+from tests.fakes import EFFECTIVE, HYPERPARAMETERS, INITIAL, VERSIONS, plan_of
+
+PLAN = plan_of("a", "b", "c", rounds=Rounds(count=2, maximum=3, quorum=1, deadline_s=60.0))
+DIGEST = "2" * 64
+NO = Refusal(RefusalReason.FAILED)
+KEY = UpdateKey("r", 1)
+
+
+def fold(*events):
+    return reduce(advance_run, events, begin("r", PLAN, DIGEST))
+
+
+OPEN = fold(
+    RunStarted(60.0),
+    PlanAccepted("a", EFFECTIVE, 1.0),
+    RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 1, 60.0),
+)
+RECEIVED = advance_run(OPEN, UpdateAccepted("a", "4" * 64, 1.0))
+DECLINED = advance_run(OPEN, GatewayDeclined("a", NO, 1.0))
+CLOSING = advance_run(RECEIVED, DeadlinePassed())
+AWAITING = advance_run(RECEIVED, Restarted(1.0))
+ENDED = advance_run(OPEN, RunCancelled())
+
+
+def test_an_invited_gateway_may_send():
+    assert not is_counted(OPEN, "a", KEY, "4" * 64)
+
+
+def test_the_same_update_again_is_counted_already():
+    assert is_counted(RECEIVED, "a", KEY, "4" * 64)
+    assert is_counted(CLOSING, "a", KEY, "4" * 64)
+
+
+def test_an_awaited_update_may_come_again():
+    assert not is_counted(AWAITING, "a", KEY, "4" * 64)
+
+
+@pytest.mark.parametrize(
+    ("run", "gateway", "key", "error"),
+    [
+        (OPEN, "stranger", KEY, NotInvited),
+        (OPEN, "c", KEY, NotInvited),
+        (OPEN, "a", UpdateKey("r", 2), RoundNotOpen),
+        (fold(RunStarted(1.0)), "a", KEY, RoundNotOpen),
+        (CLOSING, "b", KEY, RoundNotOpen),
+        (RECEIVED, "a", KEY, AlreadyAnswered),
+        (AWAITING, "a", KEY, AlreadyAnswered),
+        (DECLINED, "a", KEY, AlreadyAnswered),
+        (ENDED, "a", KEY, RunEnded),
+    ],
+)
+def test_late_foreign_and_second_updates_are_refused(run, gateway, key, error):
+    with pytest.raises(error):
+        is_counted(run, gateway, key, "5" * 64)
+
+
+def test_an_update_names_the_plan_and_the_parent_of_its_round():
+    header = UpdateHeader(KEY, DIGEST, INITIAL.digest, Body("4" * 64, 10))
+    check_header(OPEN, header)
+    with pytest.raises(WrongPlan):
+        check_header(OPEN, replace(header, plan_digest="3" * 64))
+    with pytest.raises(WrongParent):
+        check_header(OPEN, replace(header, parent="3" * 64))
+
+
+def test_a_round_can_be_declined_once():
+    assert not has_declined(OPEN, "a", KEY)
+    assert has_declined(DECLINED, "a", KEY)
+    with pytest.raises(AlreadyAnswered, match="sent an update"):
+        has_declined(RECEIVED, "a", KEY)
+    with pytest.raises(RoundNotOpen):
+        has_declined(CLOSING, "b", KEY)
+
+
+def test_a_repeated_answer_passes_even_after_the_end():
+    check_answer(OPEN, "b", DIGEST, EFFECTIVE)
+    check_answer(ENDED, "a", DIGEST, EFFECTIVE)
+
+
+def test_answers_are_refused_for_a_reason():
+    hotter = Effective(HYPERPARAMETERS.model_copy(update={"noise_multiplier": 0.5}))
+    with pytest.raises(NotInvited):
+        check_answer(OPEN, "stranger", DIGEST, EFFECTIVE)
+    with pytest.raises(WrongPlan):
+        check_answer(OPEN, "a", "3" * 64, EFFECTIVE)
+    with pytest.raises(RunEnded):
+        check_answer(ENDED, "b", DIGEST, NO)
+    with pytest.raises(
+        OutsideBounds, match=r"noise_multiplier = 0\.5: the plan requires"
+    ) as caught:
+        check_answer(OPEN, "b", DIGEST, hotter)
+    assert caught.value.field == "noise_multiplier"
+    with pytest.raises(AnswerChanged):
+        check_answer(OPEN, "a", DIGEST, replace(EFFECTIVE, insecure_deterministic=True))
+    check_answer(OPEN, "a", DIGEST, NO)
+
+
+def test_an_accepted_plans_task_must_be_installed():
+    check_task(OPEN, VERSIONS)
+    with pytest.raises(TaskMissing, match="no such task"):
+        check_task(OPEN, Versions(1, "0"))
+    with pytest.raises(TaskMissing, match="its digest 3333"):
+        check_task(OPEN, Versions(1, "0", {"toy": "3" * 64}))
