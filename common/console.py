@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
-OUT = Console(highlight=False)
+OUT = Console(highlight=False, soft_wrap=True)
 
 
 class Format(StrEnum):

@@ -1,34 +1,27 @@
-"""The `fedgate-gateway` command."""
+"""The `fedgate-gateway` command.
+
+Each command imports what it needs: a probe that ran every few seconds would else load torch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
-from cryptography import x509
 
-from common import logs
-from common.accounting import PrivacyEvent, noise_for
-from common.accounting import epsilon as epsilon_spent
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
 from common.errors import RequestError
 from common.ids import GatewayId
-from common.plan import Relation
-from common.randomness import InsecureSeed
-from common.retry import Backoff
 from common.tls import Role, identity_of
-from gateway.agent import Agent
-from gateway.client import GrpcClient
 from gateway.config import GatewayConfig
-from gateway.ledger import epsilon_of
 from gateway.presence import is_present, write_presence
-from gateway.workshop import Workshop, open_ledger
-from tasks.loading import load_task
+
+if TYPE_CHECKING:
+    from gateway.workshop import Workshop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,12 +61,20 @@ def run(
     seed: SeedOption = None,
 ) -> None:
     """Take part: register, train when told to, submit, wait; until stopped."""
+    from common import logs
+
     settings = load_settings(GatewayConfig, config)
     logs.configure(settings.log.style, verbose=settings.log.verbose)
     asyncio.run(_run(settings, seed))
 
 
 async def _run(settings: GatewayConfig, seed: int | None) -> None:
+    import structlog
+
+    from common.retry import Backoff
+    from gateway.agent import Agent
+    from gateway.client import GrpcClient
+
     log = structlog.get_logger()
     workshop = _workshop(settings, seed)
     if workshop.insecure_deterministic:
@@ -98,6 +99,10 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
 
 
 def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
+    from common.randomness import InsecureSeed
+    from gateway.workshop import Workshop
+    from tasks.loading import load_task
+
     name = gateway_name(settings.tls.certificate)
     insecure = None if seed is None else InsecureSeed(seed, name)
     return Workshop(name, settings, load_task(settings.task.reference), insecure)
@@ -105,6 +110,8 @@ def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
 
 def gateway_name(certificate: Path) -> GatewayId:
     """Return the gateway's name in a certificate file; raise NotAGatewaysCertificate."""
+    from cryptography import x509
+
     try:
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -120,6 +127,8 @@ def gateway_name(certificate: Path) -> GatewayId:
 @app.command("check")
 def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Format.TEXT) -> None:
     """Check settings, certificate, task and every line of the data; nothing is charged."""
+    from tasks.loading import load_task
+
     settings = load_settings(GatewayConfig, config)
     name = gateway_name(settings.tls.certificate)
     settings.tls.channel_credentials()
@@ -148,6 +157,10 @@ def ledger(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Show everything that was ever charged on this gateway's data, and what it adds up to."""
+    from common.randomness import InsecureSeed
+    from gateway.ledger import epsilon_of
+    from gateway.workshop import open_ledger
+
     settings = load_settings(GatewayConfig, config)
     insecure = None if seed is None else InsecureSeed(seed, gateway_name(settings.tls.certificate))
     book = open_ledger(settings.state, insecure)
@@ -181,6 +194,9 @@ def epsilon(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Say what steps of the mechanism cost; sampling rate 1 is the plain Gaussian mechanism."""
+    from common.accounting import PrivacyEvent
+    from common.accounting import epsilon as epsilon_spent
+
     spent = epsilon_spent([PrivacyEvent(noise_multiplier, sampling_rate, steps)], delta)
     if output is Format.JSON:
         emit_json(spent)
@@ -198,12 +214,13 @@ def noise(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Find the least noise multiplier, to four decimals, that keeps to a target epsilon."""
+    from common.accounting import PrivacyEvent, noise_for
+    from common.accounting import epsilon as epsilon_spent
+
     found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
     spent = epsilon_spent([PrivacyEvent(found, sampling_rate, steps)], delta)
     if output is Format.JSON:
-        emit_json(
-            {"noise_multiplier": found, "epsilon": spent, "relation": Relation(spent.relation)}
-        )
+        emit_json({"noise_multiplier": found, **asdict(spent)})
         return
     OUT.print(f"noise multiplier {found}: epsilon {spent.pld:.5f} (PLD) at delta {delta}")
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch import Tensor, nn
 
-Batch = tuple[Tensor, ...]  # the first dimension of every tensor is the examples
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Batch: TypeAlias = "tuple[Tensor, ...]"  # the first dimension of every tensor is the examples
 
 
 class DataConfig(BaseModel):

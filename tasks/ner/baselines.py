@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
     from torch.optim.lr_scheduler import LRScheduler
 
     from tasks.task import Dataset, Task
 
-EPOCHS = 8  # pooled; a site alone takes twice as many, it has less to read
+EPOCHS = 6  # pooled; a site alone takes twice as many, it has less to read
 BATCH = 64  # sentences
 LEARNING_RATE = 0.15  # of Adam, falling linearly to zero
-Example = tuple["Dataset", int]  # a dataset and a row of it
+POOL = 8  # batches whose sentences are sorted by length together
+_Rows: TypeAlias = "tuple[Dataset, list[int]]"  # a dataset and some rows of it
 
 
 def pooled(
@@ -35,14 +36,14 @@ def pooled(
     and number of threads give the same weights.
     """
     model = task.build_model(labels)
-    examples = [(dataset, row) for dataset in datasets for row in range(len(dataset))]
+    generator = torch.Generator().manual_seed(seed)
+    batches = list(chain.from_iterable(_batches(datasets, generator) for _ in range(epochs)))
     optimizer = torch.optim.Adam(
         [p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE
     )
-    steps = epochs * -(-len(examples) // BATCH)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    generator = torch.Generator().manual_seed(seed)
-    for batch in chain.from_iterable(_batches(examples, generator) for _ in range(epochs)):
+    total = len(batches)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total)
+    for batch in batches:
         _step(task, model, batch, schedule)
     return model
 
@@ -65,17 +66,26 @@ def alone(
     }
 
 
-def _batches(examples: Sequence[Example], generator: torch.Generator) -> Iterator[list[Example]]:
-    order = torch.randperm(len(examples), generator=generator).tolist()
-    for start in range(0, len(order), BATCH):
-        yield [examples[place] for place in order[start : start + BATCH]]
+def _batches(datasets: Sequence[Dataset], generator: torch.Generator) -> list[_Rows]:
+    """Return one epoch of batches in random order, each of one site and of similar lengths.
+
+    The datasets lie in order of length: a batch is a run of neighbours in a random sample, so
+    that little of it is padding.
+    """
+    batches = []
+    for dataset in datasets:
+        order = torch.randperm(len(dataset), generator=generator)
+        for sample in torch.split(order, BATCH * POOL):
+            batches += [
+                (dataset, rows.tolist()) for rows in torch.split(sample.sort().values, BATCH)
+            ]
+    shuffled = torch.randperm(len(batches), generator=generator)
+    return [batches[place] for place in shuffled.tolist()]
 
 
-def _step(task: Task, model: nn.Module, batch: Sequence[Example], schedule: LRScheduler) -> None:
+def _step(task: Task, model: nn.Module, batch: _Rows, schedule: LRScheduler) -> None:
+    dataset, rows = batch
     schedule.optimizer.zero_grad()
-    for dataset in dict.fromkeys(dataset for dataset, _ in batch):
-        rows = [row for owner, row in batch if owner is dataset]
-        losses = task.loss(model, dataset.batch(rows))
-        (losses.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+    task.loss(model, dataset.batch(rows)).mean().backward()  # type: ignore[no-untyped-call]
     schedule.optimizer.step()
     schedule.step()

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import subprocess
 import sys
 import time  # noqa: TID251 - waits for real processes
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import tomli_w
 
 from cli import pki
+from cli.config import OperatorConfig
+from cli.operator_client import OperatorClient
+from cli.plan_file import read_plan
+from common.config import load_settings
+from common.ids import GatewayId
+from common.protocol import RunStatus
+from common.randomness import InsecureSeed
 from common.tls import Role
+from common.wire import plan_to_bytes
+from gateway.workshop import open_ledger
+
+Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).parents[2]
 TASK = f"{ROOT / 'tests' / 'tiny_task.py'}:TASK"
 SITES = ("alder", "birch", "cedar")
 RUN = "run"
 SEED = "7"
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 
 
 class Federation:
@@ -95,7 +108,13 @@ class Federation:
             "participants": [{"gateway": site, "declared_units": 60} for site in SITES],
         }
         (self.folder / "plan.toml").write_text(tomli_w.dumps(plan))
-        self.fedgate("run", "start", "--plan", str(self.folder / "plan.toml"), "--run-id", RUN)
+        complete, initial = read_plan(self.folder / "plan.toml")
+
+        async def start(client: OperatorClient) -> None:
+            await client.upload_weights(initial.to_bytes())
+            await client.start_run(RUN, plan_to_bytes(complete))
+
+        self._ask(start)
 
     def start(self, name: str, arguments: list[str], point: str | None = None) -> None:
         self.commands[name] = arguments
@@ -116,35 +135,31 @@ class Federation:
     def restart(self, name: str) -> None:
         self.start(name, self.commands[name])
 
-    def fedgate(self, *arguments: str) -> dict[str, object]:
-        config = self._config("operator")
-        command = [sys.executable, "-m", "cli", *arguments, *config, "--format", "json"]
-        found = subprocess.run(command, capture_output=True, cwd=ROOT, check=False, timeout=60)
-        assert found.returncode == 0, found.stderr.decode() + self.log("orchestrator")
-        return json.loads(found.stdout)
-
-    def status(self) -> dict[str, object]:
-        (run,) = self.fedgate("run", "list")["runs"]
-        return run
-
-    def finish(self) -> dict[str, object]:
+    def finish(self) -> RunStatus:
         """Return the run's last state, once it has ended."""
-        return self.fedgate("run", "watch", RUN)
+
+        async def follow(client: OperatorClient) -> RunStatus:
+            states = [status async for status, _ in client.follow_run(RUN)]
+            return states[-1]
+
+        return self._ask(follow)
 
     def charges(self, site: str) -> list[tuple[str, int]]:
         """Stop a gateway and read what its ledger holds."""
         self.stop(site)
-        command = ["gateway", "ledger", *self._config(site), "--insecure-deterministic", SEED]
-        found = subprocess.run(
-            [sys.executable, "-m", *command, "--format", "json"],
-            capture_output=True,
-            cwd=ROOT,
-            check=True,
-            timeout=60,
-        )
-        book = json.loads(found.stdout)
-        assert book["epsilon"] is None, "seeded noise has no epsilon"
-        return [(charge["terms"]["run"], charge["round"]) for charge in book["charges"]]
+        ledger = open_ledger(self.folder / site, InsecureSeed(int(SEED), GatewayId(site)))
+        try:
+            return [(charge.terms.run, charge.round) for charge in ledger.charges()]
+        finally:
+            ledger.close()
+
+    def _ask(self, question: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
+        async def ask() -> Answer:
+            settings = load_settings(OperatorConfig, self.folder / "operator.toml")
+            async with OperatorClient(settings.address, settings.tls) as client:
+                return await asyncio.wait_for(question(client), PATIENCE_S)
+
+        return asyncio.run(ask())
 
     def stop(self, name: str) -> None:
         process = self.processes.pop(name)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from common.protocol import RunState
 from tests.faults.federation import RUN, SITES, Federation
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ORCHESTRATOR_POINTS = {
     "before an update is journalled": "orchestrator.journal:Journal.append:before:UpdateAccepted:4",
@@ -48,11 +49,11 @@ def undisturbed(tmp_path_factory) -> str:
 
 def _completed(federation: Federation) -> str:
     status = federation.finish()
-    assert status["state"] == "completed", status
-    assert status["insecure_deterministic"] is True
+    assert status.state is RunState.COMPLETED, status
+    assert status.insecure_deterministic
     for site in SITES:
         assert federation.charges(site) == [(RUN, 1), (RUN, 2), (RUN, 3)], federation.log(site)
-    return str(status["model_sha256"])
+    return status.model_sha256
 
 
 @pytest.mark.parametrize("point", ORCHESTRATOR_POINTS.values(), ids=ORCHESTRATOR_POINTS.keys())
@@ -87,8 +88,8 @@ def test_a_round_closes_with_its_quorum_when_a_gateway_never_comes_back(tmp_path
             federation.start_gateway(site)
         federation.start_run()
         status = federation.finish()
-        assert status["state"] == "completed", status
-        counted = {each["gateway"]: each["rounds_counted"] for each in status["gateways"]}
+        assert status.state is RunState.COMPLETED, status
+        counted = {each.gateway: each.rounds_counted for each in status.gateways}
         assert counted == {"alder": 1, "birch": 3, "cedar": 3}
     finally:
         federation.close()

@@ -1,0 +1,121 @@
+# Every task of the project; `make` alone lists them. Needs Python >= 3.11 and make, nothing else.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_OPTIONS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+
+LOCKED := $(VENV)/.locked
+READY := $(VENV)/.ready
+PROTOS := $(wildcard protos/federation/v1/*.proto)
+GENERATED := $(PROTOS:.proto=_pb2.py)
+
+PYTEST := $(BIN)/python -m pytest
+TESTS := tests/unit tests/service tests/faults tests/golden tests/planted
+CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/selection.py,orchestrator/aggregation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/policy.py,common/accounting.py,common/hyperparameters.py,common/plan.py
+CORE_BRANCHES := 100
+ALL_BRANCHES := 90
+
+# the ordinary index, whatever this machine's pip is told: the lock must hold everywhere
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet \
+	--generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-find-links --no-emit-options --unsafe-package torch \
+	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup protos fmt lint types layers test faults system cover planted bench demo \
+	up down wheels lock check clean
+
+help:  ## list these tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with the locked packages and Fedgate in it
+
+protos: $(GENERATED)  ## build the Python modules of protos/
+
+fmt: $(LOCKED)  ## format the code, mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(LOCKED)  ## ruff: every rule, and the format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY) $(GENERATED)  ## mypy --strict
+	$(BIN)/mypy
+
+layers: $(READY) $(GENERATED)  ## import-linter: imports run downhill
+	$(BIN)/lint-imports
+
+test: $(READY) $(GENERATED)  ## unit, service, fault and golden tests
+	$(PYTEST) $(TESTS)
+
+faults: $(READY) $(GENERATED)  ## crashes, torn streams, late and repeated updates
+	$(PYTEST) tests/faults
+
+system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
+	$(PYTEST) -m system tests/system
+
+cover: $(READY) $(GENERATED)  ## the tests with branch coverage: all of the core, 90 % of the whole
+	$(BIN)/coverage erase
+	$(MAKE) test PYTEST="$(BIN)/coverage run -m pytest"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing --include=$(CORE) --fail-under=$(CORE_BRANCHES)
+	$(BIN)/coverage report --show-missing --skip-covered --fail-under=$(ALL_BRANCHES)
+
+planted: $(READY) $(GENERATED)  ## plant known mistakes in the code; the tests must find each
+	$(BIN)/python -m tests.planted
+
+bench: $(READY) $(GENERATED)  ## measure; one JSON line per configuration
+	$(BIN)/python -m benchmarks
+
+demo: $(READY) $(GENERATED)  ## train a private federation on this machine
+	$(BIN)/fedgate demo
+
+up:  ## the federation in containers, until `make down`
+	docker compose up --build --detach --wait
+
+down:  ## stop the containers, delete their volumes
+	docker compose down --volumes --remove-orphans
+
+wheels: $(LOCKED)  ## fetch the locked packages for image builds into wheels/
+	find wheels -type f ! -name .gitkeep -delete
+	$(PIP) download -qq --dest wheels --no-deps --require-hashes --no-build-isolation \
+		-r requirements/build.txt -r requirements/gateway.txt -r requirements/orchestrator.txt
+	$(PIP) download -qq --dest wheels --no-deps $(TORCH_OPTIONS) -r requirements/torch.txt
+
+lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
+	$(COMPILE) --extra gateway --extra ner --extra dev -o requirements/lock.txt \
+		pyproject.toml requirements/build.in
+	$(COMPILE) -c requirements/lock.txt -o requirements/build.txt requirements/build.in
+	$(COMPILE) -c requirements/lock.txt -o requirements/orchestrator.txt pyproject.toml
+	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
+		-o requirements/gateway.txt pyproject.toml
+	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
+
+check: lint types layers cover planted  ## all that CI asks
+
+clean:  ## delete .venv and what is built; state and models stay
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find protos -name '*_pb2*' -delete
+
+$(LOCKED): requirements/build.txt requirements/lock.txt requirements/torch.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Fedgate needs Python 3.11 or newer: make setup PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -qq --no-deps --require-hashes -r requirements/build.txt
+	$(PIP) install -qq --no-deps --require-hashes --no-build-isolation -r requirements/lock.txt
+	$(PIP) install -qq $(TORCH_OPTIONS) -r requirements/torch.txt
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
+	$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+%_pb2.py: %.proto $(PROTOS) $(LOCKED)
+	$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=. \
+		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $<

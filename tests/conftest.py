@@ -1,0 +1,11 @@
+"""Settings for every test."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# no deadline: the machines are noisy; in CI the same examples each time
+settings.register_profile("fedgate", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("fedgate")
