@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
