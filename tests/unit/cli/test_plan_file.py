@@ -1,0 +1,59 @@
+"""A plan's file: completed with the task, its noise found, its target held."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.plan_file import EpsilonAboveTarget, complete
+from common.accounting import PrivacyEvent, epsilon_pld
+from tests.tiny_task import TASK
+
+LABELS = ("no", "yes")
+
+
+def fields(**changes) -> dict[str, object]:
+    """The tables of a small plan."""
+    hyperparameters = {
+        "learning_rate": 1.0,
+        "clipping_norm": 1.0,
+        "sampling_rate": 0.5,
+        "local_steps": 1,
+    }
+    tables = {
+        "name": "small",
+        "rounds": {"count": 4, "quorum": 1, "deadline_s": 10.0},
+        "privacy": {"delta": 1e-5, "target_epsilon": 8.0},
+        "hyperparameters": hyperparameters,
+        "participants": [{"gateway": "a", "declared_units": 60}],
+    }
+    return {**tables, **changes}
+
+
+def test_the_task_fills_in_layout_digest_and_initial_weights():
+    plan, initial = complete(fields(), TASK, LABELS)
+    assert plan.task.digest == TASK.digest()
+    assert plan.task.layout == initial.layout
+    assert plan.initial_weights == initial.digest
+    assert plan.rounds.maximum == 8
+
+
+def test_noise_that_is_not_given_is_the_least_that_meets_the_target():
+    plan, _ = complete(fields(), TASK, LABELS)
+    noise = plan.hyperparameters.noise_multiplier
+    assert epsilon_pld([PrivacyEvent(noise, 0.5, 4)], 1e-5) <= 8.0
+    assert epsilon_pld([PrivacyEvent(noise - 2e-4, 0.5, 4)], 1e-5) > 8.0
+
+
+def test_a_plan_that_could_pass_its_target_at_its_bounds_is_refused():
+    given = {**fields()["hyperparameters"], "noise_multiplier": 4.0}
+    bounds = {"noise_multiplier": {"minimum": 0.5}}
+    with pytest.raises(EpsilonAboveTarget, match=r"noise multiplier 0\.5.*raise the noise's floor"):
+        complete(fields(hyperparameters=given, bounds=bounds), TASK, LABELS)
+
+
+@pytest.mark.parametrize("missing", ["rounds", "privacy", "hyperparameters", "participants"])
+def test_a_missing_table_is_named(missing):
+    tables = fields()
+    del tables[missing]
+    with pytest.raises(ValueError, match=missing):
+        complete(tables, TASK, LABELS)
