@@ -171,6 +171,17 @@ def _tagged(sentences: Iterable[tuple[list[str], list[str]]]) -> Iterable[str]:
         yield "\n"
 
 
+@app.command("fetch-corpus")
+def fetch_corpus(
+    name: Annotated[str, typer.Argument(help="A public corpus that has a pinned source: bc5cdr.")],
+    folder: Annotated[Path, typer.Argument(help="Where it is written.")],
+) -> None:
+    """Download a public corpus from its pinned source and convert it."""
+    from tasks.ner.download import fetch
+
+    OUT.print(str(fetch(name, folder)), markup=False)
+
+
 @app.command("baselines")
 def baselines(
     site: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.accounting import PrivacyEvent, epsilon_pld, noise_for
+from common.accounting import PrivacyEvent, epsilon_pld, noise_for, rounded_up
 from common.config import SettingsInvalid, problems_of, read_toml
 from common.errors import RequestError
 from common.plan import Plan, TaskSpec
@@ -33,7 +33,7 @@ class EpsilonAboveTarget(RequestError):
         noise, rate, steps = plan.loosest()
         super().__init__(
             f"at the plan's bounds (noise multiplier {noise}, sampling rate {rate}, {steps} steps "
-            f"in each of {plan.rounds.count} rounds) epsilon is {got:.4f} at delta "
+            f"in each of {plan.rounds.count} rounds) epsilon is {rounded_up(got)} at delta "
             f"{plan.privacy.delta}, above privacy.target_epsilon = {target}: raise the noise's "
             "floor, lower the ceilings or the rounds, or state the higher target"
         )

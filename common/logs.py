@@ -7,9 +7,19 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 import structlog
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
+
+
+class LogSettings(BaseModel):
+    """How the log reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: Literal["text", "json"] = "text"
+    verbose: bool = False
 
 
 def configure(style: Literal["text", "json"] = "text", *, verbose: bool = False) -> None:

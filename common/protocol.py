@@ -112,7 +112,7 @@ class Refusal:
     """A reason code and the field of the plan at fault, nothing more."""
 
     reason: RefusalReason
-    field: str = ""
+    field: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
 @dataclass(frozen=True)

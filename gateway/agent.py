@@ -8,7 +8,7 @@ on while the connection is down, and word that has been overtaken is never worke
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
-EVERY_ROUND = (1 << 31) - 1
+ResultT = TypeVar("ResultT")
+# what a task, a full disk or a lack of memory may raise: the round is declined, the process lives
+FAILURES = (RuntimeError, ValueError, TypeError, OSError, MemoryError)
 
 
 class Superseded(ConflictError):
@@ -61,6 +63,31 @@ class Superseded(ConflictError):
             "another process with this gateway's certificate has registered after this one: "
             "run only one process for a gateway"
         )
+
+
+class AnotherPlan(ConflictError):
+    """The orchestrator offered one plan and delivered another."""
+
+    reason = RefusalReason.EQUIVOCATION
+
+    def __init__(self, *, offered: PlanId, got: PlanId) -> None:
+        super().__init__(
+            f"the orchestrator offered plan {offered[:12]} and delivered {got[:12]}: "
+            "neither is answered; ask its operator"
+        )
+
+
+async def in_thread(work: Callable[[], ResultT]) -> ResultT:
+    """Return what `work` returns, done in a thread; cancelled, wait for the thread to end first.
+
+    A thread cannot be stopped: what it still writes must not outlive the lease on the ledger.
+    """
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        raise
 
 
 class Agent:
@@ -143,9 +170,12 @@ class Agent:
                 await self._review(news.run_id, plan_digest)
             case Train():
                 await self._train(news.run_id, news.instruction)
+            case Stop(StopReason.UNKNOWN_RUN):
+                LOG.warning("run_unknown", run=news.run_id)  # it may come back: nothing is erased
             case Stop(reason):
                 LOG.info("run_ended", run=news.run_id, how=reason)
-                self._workshop.release(news.run_id, EVERY_ROUND)
+                self._workshop.forget(news.run_id)
+                self._plans.pop(news.run_id, None)
             case Wait():
                 pass
 
@@ -164,16 +194,22 @@ class Agent:
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
         config = await self._client.get_config(run)
+        if config.plan_digest != plan_digest:
+            raise AnotherPlan(offered=plan_digest, got=config.plan_digest)
         plan = plan_from_bytes(config.plan)
-        self._plans[run] = (config.plan_digest, plan)
-        return await asyncio.to_thread(self._workshop.review, run, plan, plan_digest)
+        verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
+        if isinstance(verdict, Accepted):
+            self._plans[run] = (plan_digest, plan)
+        return verdict
 
     async def _train(self, run: RunId, train: Train) -> None:
         """Train a round, or find its update again, and send it until it is counted."""
+        if train.remaining_s <= 0:
+            LOG.info("too_late", run=run, round=train.round)  # nothing is charged for a lost round
+            return
         if run not in self._plans:
             LOG.info("plan_read_again", run=run)
-            config = await self._client.get_config(run)
-            await self._verdict(run, config.plan_digest)
+            await self._verdict(run, (await self._client.get_config(run)).plan_digest)
         gateway = self._workshop.gateway(run)
         key = UpdateKey(run, train.round)
         if gateway is None:
@@ -183,8 +219,8 @@ class Agent:
             update = await self._update(gateway, run, train)
         except UnavailableError:
             raise
-        except FederationError as error:
-            LOG.warning("round_declined", run=run, round=train.round, why=str(error))
+        except (FederationError, *FAILURES) as error:
+            LOG.exception("round_declined", run=run, round=train.round)
             reason = getattr(error, "reason", RefusalReason.FAILED)
             await self._client.decline(Decline(key, Refusal(reason)))
             return
@@ -192,11 +228,12 @@ class Agent:
 
     async def _update(self, gateway: Gateway, run: RunId, train: Train) -> Weights:
         _, plan = self._plans[run]
-        data = await fetch(self._client, train.weights, self._backoff)
+        limit = plan.task.layout.byte_length
+        data = await fetch(self._client, train.weights, self._backoff, limit=limit)
         weights = Weights.from_bytes(data, plan.task.layout)
         parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
         LOG.info("training", run=run, round=train.round)
-        return await asyncio.to_thread(gateway.fed_round, TrainRound(run, train.round, parent))
+        return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
 
     async def _send(self, key: UpdateKey, train: Train, update: Weights) -> None:
         data = update.to_bytes()

@@ -88,6 +88,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             Backoff(limit_s=2.0),
             lambda connected: write_presence(settings.state, connected=connected),
         )
+        write_presence(settings.state, connected=False)  # an older process may have left another
         working = asyncio.create_task(agent.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, working.cancel)
@@ -133,7 +134,7 @@ def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
     settings = load_settings(GatewayConfig, config)
     name = gateway_name(settings.tls.certificate)
     settings.tls.channel_credentials()
-    report = load_task(settings.task.reference).check(settings.data, None)
+    report = load_task(settings.task.reference).check(settings.data, settings.task.labels)
     if output is Format.JSON:
         emit_json({"gateway": name, "data": report, "policy": settings.policy})
         return
@@ -158,6 +159,7 @@ def ledger(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Show everything that was ever charged on this gateway's data, and what it adds up to."""
+    from common.accounting import rounded_up
     from common.randomness import InsecureSeed
     from gateway.ledger import epsilon_of
     from gateway.workshop import open_ledger
@@ -180,10 +182,8 @@ def ledger(
     if spent is None:
         OUT.print("epsilon: none, the randomness was seeded: nothing is private")
     else:
-        OUT.print(
-            f"epsilon {spent.pld:.5f} (PLD), {spent.rdp:.5f} (RDP) at delta {delta}, "
-            f"{spent.relation} neighbours"
-        )
+        OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
+        OUT.print(f"at delta {delta}, {spent.relation} neighbours")
 
 
 @app.command("epsilon")
@@ -195,14 +195,14 @@ def epsilon(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Say what steps of the mechanism cost; sampling rate 1 is the plain Gaussian mechanism."""
-    from common.accounting import PrivacyEvent
+    from common.accounting import PrivacyEvent, rounded_up
     from common.accounting import epsilon as epsilon_spent
 
     spent = epsilon_spent([PrivacyEvent(noise_multiplier, sampling_rate, steps)], delta)
     if output is Format.JSON:
         emit_json(spent)
         return
-    OUT.print(f"epsilon {spent.pld:.5f} (PLD), {spent.rdp:.5f} (RDP)")
+    OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
     OUT.print(f"at delta {delta}, {spent.relation} neighbours")
 
 
@@ -215,7 +215,7 @@ def noise(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Find the least noise multiplier, to four decimals, that keeps to a target epsilon."""
-    from common.accounting import PrivacyEvent, noise_for
+    from common.accounting import PrivacyEvent, noise_for, rounded_up
     from common.accounting import epsilon as epsilon_spent
 
     found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
@@ -223,7 +223,8 @@ def noise(
     if output is Format.JSON:
         emit_json({"noise_multiplier": found, **asdict(spent)})
         return
-    OUT.print(f"noise multiplier {found}: epsilon {spent.pld:.5f} (PLD) at delta {delta}")
+    OUT.print(f"noise multiplier {found}: epsilon {rounded_up(spent.pld, 8)} (PLD)")
+    OUT.print(f"at delta {delta}, {spent.relation} neighbours")
 
 
 def main() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from common.config import FileSettings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
+from common.logs import LogSettings
 from common.tls import TlsFiles
 from gateway.policy import Policy
 from tasks.task import DataConfig
@@ -21,15 +22,9 @@ class TaskChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str = "tasks.ner:TASK"  # "module:attribute" or "file.py:attribute"
-
-
-class LogSettings(BaseModel):
-    """How the log reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    style: Literal["text", "json"] = "text"
-    verbose: bool = False
+    # all that the data may carry; a plan is compared with this public statement, never with rows,
+    # so that a refusal says nothing of them
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class GatewayConfig(FileSettings):
@@ -39,7 +34,7 @@ class GatewayConfig(FileSettings):
     state: Path = Path("state/gateway")  # ledger, kept updates, cached features
     data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # ledger's name
     tls: TlsFiles
-    task: TaskChoice = TaskChoice()
+    task: TaskChoice
     data: DataConfig
     policy: Policy
     hyperparameters: Overrides = Overrides()  # this gateway's own, over what the plan gives it

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 PATIENCE = 20  # tries in a row without a single byte more
 
 
-async def fetch(client: OrchestratorClient, body: Body, backoff: Backoff) -> memoryview:
+async def fetch(
+    client: OrchestratorClient, body: Body, backoff: Backoff, *, limit: int
+) -> memoryview:
     """Return the bytes of `body`, length and digest checked.
 
     Raises:
         UnavailableError: the orchestrator did not answer, or brought nothing, PATIENCE times.
-        RequestError: what came is not what `body` declares.
+        RequestError: what came is not what `body` declares, or that is more than `limit` bytes.
     """
-    receiver = Receiver(body, limit=body.byte_length)
+    receiver = Receiver(body, limit=limit)
     waits, failures = backoff.waits(), 0
     while True:
         before = receiver.received

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 import torch
 
-from common.errors import RequestError
+from common.errors import FederationError
+from common.hyperparameters import Overrides
 from common.protocol import RefusalReason
 from gateway.charges import ChargeState
 from gateway.gateway import Gateway, Site
 from gateway.ledger import Ledger
-from gateway.policy import Refused
+from gateway.policy import Accepted, Refused, review
 from gateway.updates import UpdateStore
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from gateway.policy import Verdict
     from tasks.task import Task
 
+LOG = structlog.get_logger()
 FEATURES = "features"
+EVERY_ROUND = (1 << 31) - 1
+SEEDED_UPDATES = "insecure-updates"
 
 
 def open_ledger(state: Path, seed: InsecureSeed | None) -> Ledger:
@@ -51,9 +56,9 @@ class Workshop:
         self.name = name
         self._config = config
         self._task = task
-        self.report = task.check(config.data, None)
+        self.report = task.check(config.data, config.task.labels)
         self._ledger = open_ledger(config.state, seed)
-        self._updates = UpdateStore(config.state / "updates")
+        self._updates = UpdateStore(config.state / ("updates" if seed is None else SEEDED_UPDATES))
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._of_run: dict[RunId, Gateway] = {}
 
@@ -68,13 +73,47 @@ class Workshop:
         return self._ledger.insecure_deterministic
 
     def review(self, run: RunId, plan: Plan, digest: PlanId) -> Verdict:
-        """Decide on a plan and, if it passes, be ready to train its rounds."""
+        """Decide on a plan and, if it passes, be ready to train its rounds.
+
+        Everything is decided from the plan, the settings and the ledger; the data are read only
+        for a plan that has passed.
+        """
+        refused = self._refusal(run, plan)
+        if refused is not None:
+            return refused
         try:
             gateway = self._gateway(plan.task.labels)
-        except RequestError as error:
-            return Refused(RefusalReason.DATA_UNFIT, error.field or "task.labels", str(error))
-        self._of_run[run] = gateway
-        return gateway.accept(run, plan, digest)
+        except FederationError:
+            LOG.exception("not_ready", run=run)
+            return Refused(RefusalReason.FAILED, "", "this gateway could not read its own data")
+        verdict = gateway.accept(run, plan, digest)
+        if isinstance(verdict, Accepted):
+            self._of_run[run] = gateway
+        return verdict
+
+    def _refusal(self, run: RunId, plan: Plan) -> Refused | None:
+        """Return why the plan is refused, from what is public, or None."""
+        task, stated = plan.task, self._config.task.labels
+        if (task.name, task.digest) != (self._task.name, self._task.digest()):
+            return Refused(
+                RefusalReason.TASK_MISMATCH,
+                "task.digest",
+                f"task.digest: the plan needs {task.name} {task.digest[:12]}, installed is "
+                f"{self._task.name} {self._task.digest()[:12]}",
+            )
+        if strange := sorted(set(stated) - set(task.labels)):
+            return Refused(
+                RefusalReason.TASK_MISMATCH,
+                "task.labels",
+                f"task.labels: the plan has no {strange}, this gateway's [task] labels do",
+            )
+        spent = self._ledger.events(self._config.data_set, but_for=run)
+        known = self._ledger.run(run)
+        overrides = self._config.hyperparameters
+        if known is not None:
+            overrides = Overrides.model_validate(known.effective.model_dump())
+        verdict = review(plan, self.name, overrides, self._config.policy, spent)
+        return verdict if isinstance(verdict, Refused) else None
 
     def gateway(self, run: RunId) -> Gateway | None:
         """Return what trains `run`, or None if its plan has not been reviewed yet."""
@@ -84,6 +123,14 @@ class Workshop:
         """Let go of the keys and bytes that published rounds no longer need."""
         for digest in self._ledger.release(run, published_round):
             self._updates.discard(digest)
+
+    def forget(self, run: RunId) -> None:
+        """Let go of everything that a run which has ended still holds here."""
+        self.release(run, EVERY_ROUND)
+        gateway = self._of_run.pop(run, None)
+        if gateway is not None and gateway not in self._of_run.values():
+            kept = {labels: each for labels, each in self._gateways.items() if each is not gateway}
+            self._gateways = kept
 
     def kept_runs(self) -> tuple[RunId, ...]:
         """Return the runs of which a key or an update is kept."""

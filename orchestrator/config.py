@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.config import FileSettings
+from common.logs import LogSettings
 from common.tls import TlsFiles
 
 GIB = 1 << 30
@@ -31,15 +32,6 @@ class Http2Settings(BaseModel):
     keepalive_s: Annotated[float, Field(ge=1)] = 10.0  # silence after which a peer is asked
     ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # and how long it has to answer
     window_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 20  # raise it for wide-area links
-
-
-class LogSettings(BaseModel):
-    """How the log reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    style: Literal["text", "json"] = "text"
-    verbose: bool = False
 
 
 class OrchestratorConfig(FileSettings):

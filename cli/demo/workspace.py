@@ -87,7 +87,7 @@ def connect(workspace: Workspace, settings: DemoSettings, address: str) -> None:
             "state": str(workspace.gateway_state(site)),
             "data_set": site,
             "tls": _tls(workspace, site),
-            "task": {"reference": "tasks.ner:TASK"},
+            "task": {"reference": "tasks.ner:TASK", "labels": list(settings.labels)},
             "data": _data(settings, site),
             "policy": {"epsilon_budget": settings.target_epsilon},
         }

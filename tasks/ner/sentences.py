@@ -107,10 +107,10 @@ def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
         return f"token {tokens.index('') + 1} is empty; tokens are joined by one space"
     for place, tag in enumerate(tags, start=1):
         if tag != OUTSIDE and not (tag[:2] in {"B-", "I-"} and tag[2:]):
-            return f"tag {place} is {tag!r}; need O, B-label or I-label"
+            return f"tag {place} is none of O, B-label and I-label"
     illegal = first_illegal(tags)
     if illegal is not None:
-        return f"tag {illegal + 1} is {tags[illegal]!r} with nothing to continue; tags are IOB2"
+        return f"tag {illegal + 1} is an I- with nothing to continue; tags are IOB2"
     return None
 
 

@@ -83,7 +83,7 @@ class Federation:
             "address": self.address,
             "state": str(self.folder / site),
             "data_set": site,
-            "task": {"reference": TASK},
+            "task": {"reference": TASK, "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": site},
             "policy": {"epsilon_budget": 50.0},
         }

@@ -17,6 +17,8 @@ ORCHESTRATOR_POINTS = {
     "after the round is published": "orchestrator.journal:Journal.append:after:RoundPublished:2",
 }
 GATEWAY_POINTS = {
+    "before its charge": "gateway.ledger:Ledger.charge:before::2",
+    "after its charge": "gateway.ledger:Ledger.charge:after::2",
     "while training": "gateway.gateway:apply_dp:after::4",
     "before its update is on disk": "gateway.updates:UpdateStore.keep:before::2",
     "after its update is on disk": "gateway.updates:UpdateStore.keep:after::2",

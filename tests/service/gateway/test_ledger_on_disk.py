@@ -285,7 +285,7 @@ def test_a_ledger_that_breaks_while_in_use_fails_closed(begun, data, path):
 
 def test_commits_wait_for_the_disk_and_erase_what_they_delete(ledger, path):
     assert path.stat().st_mode & 0o077 == 0
-    with ledger._engine.connect() as connection:  # noqa: SLF001  # settings of its own connection
+    with ledger._engine.connect() as connection:  # settings of its own connection
         settings = [
             connection.exec_driver_sql(f"pragma {name}").scalar()
             for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys")

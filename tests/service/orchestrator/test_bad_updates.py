@@ -321,7 +321,7 @@ async def test_a_stream_in_a_wrong_order_is_refused(opened, parts):
         "header": pb.SubmitUpdateRequest(header=wire.UPDATE_HEADER.to_message(header)),
         "chunk": pb.SubmitUpdateRequest(chunk=wire.chunk_to_proto(Chunk(0, b"1"))),
     }
-    stub = opened.a.client._stub  # noqa: SLF001 - no client of ours sends this
+    stub = opened.a.client._stub
     with pytest.raises(grpc.aio.AioRpcError, match="part: ") as caught:
         await stub.SubmitUpdate(iter([messages[part] for part in parts]))
     assert caught.value.code() is Code.INVALID_ARGUMENT

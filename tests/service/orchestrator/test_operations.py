@@ -138,7 +138,7 @@ async def test_a_stream_of_weights_in_a_wrong_order_is_refused(olga, parts):
         "header": pb.UploadWeightsRequest(header=wire.BODY.to_message(body)),
         "chunk": pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(Chunk(0, b"1"))),
     }
-    stub = olga._stub  # noqa: SLF001 - no client of ours sends this
+    stub = olga._stub
     with pytest.raises(grpc.aio.AioRpcError, match="part: ") as caught:
         await stub.UploadWeights(iter([messages[part] for part in parts]))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -30,8 +30,8 @@ def test_a_json_line_becomes_a_sentence(tmp_path):
         ('{"text": "on", "tags": "O", "split": "all"}', "split: input should be"),
         ('{"text": "on it", "tags": "O"}', "2 tokens and 1 tags"),
         ('{"text": "on  it", "tags": "O O O"}', "token 2 is empty"),
-        ('{"text": "on", "tags": "Drug"}', "tag 1 is 'Drug'"),
-        ('{"text": "on it", "tags": "O I-Drug"}', "tag 2 is 'I-Drug' with nothing to continue"),
+        ('{"text": "on", "tags": "Drug"}', "tag 1 is none of O, B-label and I-label"),
+        ('{"text": "on it", "tags": "O I-Drug"}', "tag 2 is an I- with nothing to continue"),
     ],
 )
 def test_a_broken_line_is_named_with_its_file_and_number(tmp_path, line, reason):

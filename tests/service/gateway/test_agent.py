@@ -1,0 +1,270 @@
+"""The agent against orchestrators that lie, hurry or ask too much: nothing is read or charged."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cli.plan_file import complete
+from common.hyperparameters import Overrides
+from common.ids import GatewayId, PlanId, RunId, WeightsId
+from common.plan import Plan
+from common.protocol import (
+    Body,
+    Config,
+    Decline,
+    Effective,
+    Refusal,
+    RefusalReason,
+    Registration,
+    Review,
+    RunNews,
+    Stop,
+    StopReason,
+    Train,
+    UploadState,
+    Versions,
+)
+from common.randomness import InsecureSeed
+from common.retry import Backoff
+from common.tls import TlsFiles
+from common.transfer import chunks_of
+from common.wire import plan_id, plan_to_bytes
+from gateway.agent import Agent, Superseded, in_thread
+from gateway.config import GatewayConfig, TaskChoice
+from gateway.policy import Policy
+from gateway.workshop import Workshop
+from tasks.task import DataConfig
+from tests.tiny_task import TASK, TinyTask
+
+RUN = RunId("run")
+LABELS = ("no", "yes")
+END = Stop(StopReason.SUPERSEDED)
+
+
+class WatchedTask(TinyTask):
+    """Counts how often the data are read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, data, labels, cache):
+        self.reads += 1
+        return super().read(data, labels, cache)
+
+
+class ScriptedOrchestrator:
+    """Says what the test tells it to say, then that the gateway is superseded."""
+
+    def __init__(self, plan: Plan, weights: bytes, *news: RunNews) -> None:
+        self.plan = plan_to_bytes(plan)
+        self.digest = plan_id(self.plan)
+        self.weights = weights
+        self.news = news
+        self.answers: list[Effective | Refusal] = []
+        self.declined: list[Decline] = []
+        self.updates: list[bytes] = []
+        self.settled = asyncio.Event()
+
+    async def register(self, versions: Versions) -> Registration:
+        return Registration(GatewayId("a"), "lease", versions, 1 << 20)
+
+    async def get_config(self, run_id: RunId) -> Config:
+        return Config(run_id, self.plan, self.digest, complete_plan()[0].hyperparameters)
+
+    async def accept_plan(self, run_id, plan_digest, answer) -> None:
+        self.answers.append(answer)
+
+    async def watch(self, lease, kept_runs):
+        for news in self.news:
+            yield news
+            await asyncio.wait_for(self.settled.wait(), 20)
+            self.settled.clear()
+        yield RunNews(RunId(""), 0, END)
+
+    async def fetch_weights(self, digest, offset):
+        yield Body(digest, len(self.weights))
+        for chunk in chunks_of(self.weights, offset):
+            yield chunk
+
+    async def get_upload(self, key, digest) -> UploadState:
+        return UploadState(0, received=False)
+
+    async def submit_update(self, header, chunks):
+        self.updates.append(b"".join([bytes(chunk.data) async for chunk in chunks]))
+
+    async def decline(self, decline: Decline) -> None:
+        self.declined.append(decline)
+
+
+def complete_plan(**changes):
+    """One gateway, two rounds."""
+    fields = {
+        "name": "small",
+        "rounds": {"count": 2, "quorum": 1, "deadline_s": 10.0},
+        "privacy": {"delta": 1e-5, "target_epsilon": 8.0},
+        "hyperparameters": {
+            "learning_rate": 1.0,
+            "clipping_norm": 1.0,
+            "noise_multiplier": 4.0,
+            "sampling_rate": 0.5,
+            "local_steps": 1,
+        },
+        "participants": [{"gateway": "a", "declared_units": 60}],
+    }
+    return complete({**fields, **changes}, TASK, LABELS)
+
+
+@pytest.fixture
+def task():
+    return WatchedTask()
+
+
+@pytest.fixture
+def workshop(tmp_path, task):
+    """A gateway with a budget of 8, whose data carry the labels no and yes."""
+    config = GatewayConfig(
+        address="localhost:1",
+        state=tmp_path,
+        data_set="points",
+        tls=TlsFiles(authority=Path("x"), certificate=Path("x"), key=Path("x")),
+        task=TaskChoice(reference="unused", labels=LABELS),
+        data=DataConfig(corpus="points", site="a"),
+        policy=Policy(epsilon_budget=8.0),
+        hyperparameters=Overrides(),
+    )
+    made = Workshop(GatewayId("a"), config, task, None)
+    yield made
+    made.close()
+
+
+async def run(workshop: Workshop, orchestrator: ScriptedOrchestrator) -> None:
+    """Let the agent work until every word has been worked on."""
+    agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None)
+    act = agent._act
+
+    async def acting(news: RunNews) -> None:
+        try:
+            await act(news)
+        finally:
+            orchestrator.settled.set()
+
+    agent._act = acting
+    with pytest.raises(Superseded):
+        await agent.run()
+
+
+def review(digest: PlanId) -> RunNews:
+    return RunNews(RUN, 0, Review(digest))
+
+
+def train(initial, remaining_s: float = 9.0) -> RunNews:
+    body = Body(WeightsId(initial.digest), len(initial.to_bytes()))
+    return RunNews(RUN, 0, Train(1, body, remaining_s))
+
+
+async def test_a_plan_that_is_taken_is_trained_and_sent(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, fake)
+    assert isinstance(fake.answers[0], Effective)
+    assert [len(update) for update in fake.updates] == [plan.task.layout.byte_length]
+    assert workshop.kept_runs() == (RUN,)
+
+
+async def test_a_plan_over_the_budget_is_refused_before_any_data_are_read(workshop, task):
+    plan, initial = complete_plan(
+        privacy={"delta": 1e-5, "target_epsilon": 100.0},
+        hyperparameters={
+            **complete_plan()[0].hyperparameters.model_dump(),
+            "noise_multiplier": 0.5,
+        },
+    )
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, fake)
+    assert fake.answers[0].reason is RefusalReason.EPSILON_BUDGET
+    assert task.reads == 0
+    assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.FAILED]
+    assert fake.updates == []
+
+
+async def test_a_plan_without_a_stated_label_is_refused_before_any_data_are_read(workshop, task):
+    plan, initial = complete_plan()
+    fewer = plan.model_copy(update={"task": plan.task.model_copy(update={"labels": ("no",)})})
+    digest = plan_id(plan_to_bytes(fewer))
+    fake = ScriptedOrchestrator(fewer, initial.to_bytes(), review(digest))
+    await run(workshop, fake)
+    assert fake.answers == [Refusal(RefusalReason.TASK_MISMATCH, "task.labels")]
+    assert task.reads == 0
+
+
+async def test_another_plan_than_the_one_offered_is_not_answered(workshop, task):
+    plan, initial = complete_plan()
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(PlanId("0" * 64)))
+    await run(workshop, fake)
+    assert fake.answers == []
+    assert task.reads == 0
+
+
+async def test_a_round_whose_time_is_over_is_not_charged(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    late = train(initial, remaining_s=0.0)
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), late)
+    await run(workshop, fake)
+    assert fake.updates == []
+    assert workshop.kept_runs() == ()
+
+
+async def test_weights_longer_than_the_plan_allows_are_not_taken(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    endless = RunNews(RUN, 0, Train(1, Body(initial.digest, 1 << 40), 9.0))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), endless)
+    await run(workshop, fake)
+    assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.FAILED]
+    assert workshop.kept_runs() == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [(StopReason.UNKNOWN_RUN, (RUN,)), (StopReason.CANCELLED, ())],
+)
+async def test_only_a_run_that_has_ended_is_forgotten(workshop, reason, kept):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    stop = RunNews(RUN, 0, Stop(reason))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial), stop)
+    await run(workshop, fake)
+    assert workshop.kept_runs() == kept
+
+
+async def test_work_in_a_thread_is_waited_for_when_it_is_cancelled():
+    begun, finish, done = asyncio.Event(), asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(finish.wait(), loop).result()
+        done.append("written")
+
+    working = asyncio.create_task(in_thread(work))
+    await begun.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    assert done == []
+    finish.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert done == ["written"]
+
+
+def test_a_seeded_workshop_keeps_its_updates_apart(tmp_path, task, workshop):
+    seeded = Workshop(GatewayId("a"), workshop._config, task, InsecureSeed(1, GatewayId("a")))
+    seeded.close()
+    assert (tmp_path / "updates").exists()
+    assert (tmp_path / "insecure-updates").exists()
