@@ -7,7 +7,7 @@ secret of its noise is erased.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -213,15 +213,17 @@ class DataSetChanged(RequestError):
 
 
 class DataAlreadyCharged(RequestError):
-    """Data that were charged under one name are offered under another."""
+    """Data that were charged under other names are offered under a new one."""
 
     field = "data"
     reason = RefusalReason.DATA_UNFIT
 
-    def __init__(self, name: str, *, charged_as: str, shared: int) -> None:
+    def __init__(self, name: str, *, charged_as: Sequence[str], shared: int) -> None:
+        names = ", ".join(map(repr, charged_as))
         super().__init__(
-            f"{shared} examples of data set {name!r} were charged as {charged_as!r}: "
-            f"use the name {charged_as!r} with its data, so that what they have spent stays counted"
+            f"{shared} examples of data set {name!r} were charged as {names}, more than a tenth of "
+            "one of these: use the old name with its data, so that what they have spent stays "
+            "counted"
         )
 
 

@@ -158,7 +158,10 @@ def ledger(
     seed: SeedOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Show everything that was ever charged on this gateway's data, and what it adds up to."""
+    """Show everything that was ever charged on this gateway's data, and what it adds up to.
+
+    It only reads, and may be asked while the gateway runs.
+    """
     from common.accounting import rounded_up
     from common.randomness import InsecureSeed
     from gateway.ledger import epsilon_of
@@ -166,8 +169,8 @@ def ledger(
 
     settings = load_settings(GatewayConfig, config)
     insecure = None if seed is None else InsecureSeed(seed, gateway_name(settings.tls.certificate))
-    book = open_ledger(settings.state, insecure)
-    charges = book.charges()
+    book = open_ledger(settings.state, insecure, exclusive=False)
+    charges = [c for c in book.charges() if c.terms.data.name == settings.data_set]
     spent = epsilon_of(book, settings.data_set, delta)
     book.close()
     if output is Format.JSON:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 from gateway.charges import DataAlreadyCharged, DataSetBinding, DataSetChanged
 from gateway.ledger_tables import CHARGES, DATA_SETS, RUNS, UNITS
 
-MOST_SHARED = 0.1  # of a data set's examples may have been charged under another name
+MOST_SHARED = 0.1  # of a data set's examples may have been charged under other names
 
 
 def bind(
@@ -30,7 +31,8 @@ def bind(
 
     Raises:
         DataSetChanged: the name was charged with other content.
-        DataAlreadyCharged: more than a tenth of the examples were charged under another name.
+        DataAlreadyCharged: more than a tenth of the examples, or of another data set's, would
+            be charged under several names.
     """
     units = [_keyed(key, b"unit", digest) for digest in content_digests]
     binding = DataSetBinding(name, _keyed(key, b"data set", b"".join(units)).hex())
@@ -55,11 +57,20 @@ def _forget_uncharged(connection: Connection) -> None:
 
 
 def _refuse_charged(connection: Connection, name: str, units: set[bytes]) -> None:
-    for other in connection.scalars(select(DATA_SETS.c.name)).all():
-        theirs = select(UNITS.c.digest).where(UNITS.c.data_set == other)
-        shared = len(units.intersection(connection.scalars(theirs)))
-        if shared > MOST_SHARED * len(units):
-            raise DataAlreadyCharged(name, charged_as=other, shared=shared)
+    """Raise DataAlreadyCharged unless few units, of these and of those, have several accounts.
+
+    What they share is counted over all names together: neither ten names of a tenth each nor a
+    small data set within a large one pass.
+    """
+    charged = defaultdict[str, set[bytes]](set)
+    for row in connection.execute(select(UNITS)):
+        charged[row.data_set].add(row.digest)
+    names_of = Counter(unit for each in (units, *charged.values()) for unit in each)
+    touched = {other: theirs for other, theirs in charged.items() if theirs & units}
+    for each in (units, *touched.values()):
+        if sum(names_of[unit] > 1 for unit in each) > MOST_SHARED * len(each):
+            shared = sum(names_of[unit] > 1 for unit in units)
+            raise DataAlreadyCharged(name, charged_as=sorted(touched), shared=shared)
 
 
 def _keyed(key: bytes, purpose: bytes, content: bytes) -> bytes:

@@ -8,17 +8,14 @@ ledger holds facts; epsilon is computed from them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, Row, Select, insert, make_url, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
-from common.accounting import Epsilon, Mechanism, PrivacyEvent, epsilon
-from common.hyperparameters import Hyperparameters
-from common.ids import GatewayId, PlanId, RunId, WeightsId
-from common.plan import Relation, Unit
+from common.accounting import Epsilon, PrivacyEvent, epsilon
+from common.ids import RunId, WeightsId
 from common.randomness import InsecureSeed, system_secret
 from gateway import data_sets
 from gateway.charges import (
@@ -28,6 +25,7 @@ from gateway.charges import (
     DataSetBinding,
     Equivocation,
     LedgerModeMismatch,
+    LedgerUnreadable,
     RoundCharge,
     RoundNotRepeatable,
     RoundReleased,
@@ -36,40 +34,73 @@ from gateway.charges import (
     UpdateNotRepeatable,
 )
 from gateway.lease import Lease
-from gateway.ledger_tables import CHARGES, REFUSED_PARENTS, RUNS, STAMP, connect, pragma, readable
+from gateway.ledger_marker import mark_made, refuse_lost, refuse_missing
+from gateway.ledger_rows import (
+    booked_from_row,
+    charge_to_row,
+    event_from_row,
+    terms_from_row,
+    terms_to_row,
+)
+from gateway.ledger_tables import (
+    CHARGES,
+    REFUSED_PARENTS,
+    RUNS,
+    STAMP,
+    connect,
+    connect_to_read,
+    file_of,
+    pragma,
+    readable,
+)
 
 
 class Ledger:
     """One gateway's account of everything that it has released."""
 
-    def __init__(self, engine: Engine, lease: Lease | None, seed: InsecureSeed | None) -> None:
+    def __init__(
+        self, engine: Engine, lease: Lease | None, seed: InsecureSeed | None, *, exclusive: bool
+    ) -> None:
         """Use `Ledger.open`."""
         self._engine = engine
         self._lease = lease
         self._seed = seed
-        self._data_key = self._stamp()
+        self._log_holds_secrets = True  # erased ones, perhaps, in the write-ahead log
+        if exclusive:
+            self._stamp()
+            self._empty_log()
+        self._data_key = self._stamped_key()
 
     @classmethod
-    def open(cls, url: str, *, seed: InsecureSeed | None = None) -> Self:
+    def open(cls, url: str, *, seed: InsecureSeed | None = None, exclusive: bool = True) -> Self:
         """Open the ledger at a SQLite URL for this process alone; make it if there is none.
 
         Args:
             url: `sqlite:////absolute/path`, or `sqlite://` for one that ends with the process.
             seed: under --insecure-deterministic, where the secrets come from instead.
+            exclusive: False to read it only, beside the process that holds it; makes nothing.
 
         Raises:
             LedgerInUse: another process holds it.
-            LedgerUnreadable: it is damaged, or its folder is missing.
+            LedgerUnreadable: it is damaged or lost, or there is no folder, or none to read.
             LedgerModeMismatch: it was made in the other mode.
         """
         where = make_url(url)
-        lease = Lease.take(Path(where.database)) if where.database else None
-        try:
-            return cls(connect(where), lease, seed)
-        except BaseException:
-            if lease is not None:
-                lease.release()
-            raise
+        path, lease = file_of(where), None
+        refuse_lost(path)
+        if not exclusive:
+            refuse_missing(path)
+        with ExitStack() as undo:
+            if path is not None and exclusive:
+                lease = Lease.take(path)
+                undo.callback(lease.release)
+            engine = connect(where) if exclusive else connect_to_read(where)
+            undo.callback(engine.dispose)
+            ledger = cls(engine, lease, seed, exclusive=exclusive)
+            if path is not None and exclusive:
+                mark_made(path)
+            undo.pop_all()
+        return ledger
 
     def close(self) -> None:
         """Let another process open it."""
@@ -102,7 +133,7 @@ class Ledger:
         with self._transaction() as connection:
             known = _find_terms(connection, terms.run)
             if known is None:
-                connection.execute(insert(RUNS).values(_terms_to_row(terms)))
+                connection.execute(insert(RUNS).values(terms_to_row(terms)))
             elif known != terms:
                 raise RoundNotRepeatable(terms.run, known.differences(terms))
 
@@ -149,9 +180,9 @@ class Ledger:
             digests = connection.scalars(select(CHARGES.c.update_digest).where(held)).all()
             erased = {"secret": None, "state": ChargeState.RELEASED}
             connection.execute(update(CHARGES).where(held).values(erased))
-        if digests:
-            with readable():  # the write-ahead log still holds the secrets
-                pragma(self._engine, "wal_checkpoint(TRUNCATE)")
+        self._log_holds_secrets |= bool(digests)
+        if self._log_holds_secrets:
+            self._empty_log()
         return tuple(WeightsId(digest) for digest in digests if digest is not None)
 
     def events(self, data_set: str, *, but_for: RunId | None = None) -> tuple[PrivacyEvent, ...]:
@@ -167,23 +198,33 @@ class Ledger:
         both = select(CHARGES, *(column for column in RUNS.c if column.name != "run"))
         ordered = both.join(RUNS, RUNS.c.run == CHARGES.c.run).order_by(CHARGES.c.sequence)
         with self._transaction() as connection:
-            return tuple(_booked_from_row(row) for row in connection.execute(ordered))
+            return tuple(booked_from_row(row) for row in connection.execute(ordered))
 
     def _book(self, connection: Connection, charge: RoundCharge) -> ChargedRound:
         secret = self._fresh_secret("round secret", run=charge.terms.run, round=str(charge.round))
-        connection.execute(insert(CHARGES).values({**_charge_to_row(charge), "secret": secret}))
+        connection.execute(insert(CHARGES).values({**charge_to_row(charge), "secret": secret}))
         return ChargedRound(charge, secret, update=None, fresh=True)
 
     def _fresh_secret(self, purpose: str, **binding: str) -> bytes:
         return self._seed.secret(purpose=purpose, **binding) if self._seed else system_secret()
 
-    def _stamp(self) -> bytes:
-        """Return the key of the data's digests, made and stamped when the ledger is new."""
+    def _empty_log(self) -> None:
+        """Erase the write-ahead log; while a reader needs it, the next release or open does."""
+        with readable():
+            self._log_holds_secrets = bool(pragma(self._engine, "wal_checkpoint(TRUNCATE)"))
+
+    def _stamp(self) -> None:
+        """Make the key of the data's digests and stamp the ledger's mode, when it is new."""
         fresh = {"id": 1, "data_key": self._fresh_secret("data key")}
         fresh["insecure_deterministic"] = self.insecure_deterministic
         with self._transaction() as connection:
             connection.execute(insert_or_ignore(STAMP).values(fresh).on_conflict_do_nothing())
-            row = connection.execute(select(STAMP)).one()
+
+    def _stamped_key(self) -> bytes:
+        with self._transaction() as connection:
+            row = connection.execute(select(STAMP)).one_or_none()
+        if row is None:
+            raise LedgerUnreadable("it is being made")
         if row.insecure_deterministic != self.insecure_deterministic:
             raise LedgerModeMismatch(insecure_deterministic=row.insecure_deterministic)
         return bytes(row.data_key)
@@ -220,7 +261,7 @@ def _repeat(row: Row[Any], charge: RoundCharge) -> ChargedRound:
     run, number = charge.terms.run, charge.round
     if row.parent != charge.parent:
         raise Equivocation(run, number, charged=row.parent, offered=charge.parent)
-    if _event_from_row(row) != charge.event:
+    if event_from_row(row) != charge.event:
         raise RoundNotRepeatable(run, "event")
     if row.secret is None:
         raise RoundReleased(run, number)
@@ -229,62 +270,4 @@ def _repeat(row: Row[Any], charge: RoundCharge) -> ChargedRound:
 
 def _find_terms(connection: Connection, run: RunId) -> RunTerms | None:
     row = connection.execute(select(RUNS).where(RUNS.c.run == run)).one_or_none()
-    return None if row is None else _terms_from_row(row)
-
-
-def _terms_to_row(terms: RunTerms) -> dict[str, Any]:
-    return {
-        "run": terms.run,
-        "gateway": terms.gateway,
-        "plan": terms.plan,
-        "effective": terms.effective.model_dump_json(),
-        "data_set": terms.data.name,
-        "data_digest": terms.data.digest,
-        "delta": terms.delta,
-        "unit": terms.unit,
-        "relation": terms.relation,
-    }
-
-
-def _terms_from_row(row: Row[Any]) -> RunTerms:
-    return RunTerms(
-        run=RunId(row.run),
-        gateway=GatewayId(row.gateway),
-        plan=PlanId(row.plan),
-        effective=Hyperparameters.model_validate_json(row.effective),
-        data=DataSetBinding(row.data_set, row.data_digest),
-        delta=row.delta,
-        unit=Unit(row.unit),
-        relation=Relation(row.relation),
-    )
-
-
-def _charge_to_row(charge: RoundCharge) -> dict[str, Any]:
-    return {
-        "run": charge.terms.run,
-        "round": charge.round,
-        "parent": charge.parent,
-        "mechanism": charge.event.mechanism,
-        "noise_multiplier": charge.event.noise_multiplier,
-        "sampling_rate": charge.event.sampling_rate,
-        "steps": charge.event.steps,
-        "clipping_norm": charge.terms.effective.clipping_norm,
-        "state": ChargeState.CHARGED,
-    }
-
-
-def _event_from_row(row: Row[Any]) -> PrivacyEvent:
-    mechanism = Mechanism(row.mechanism)
-    return PrivacyEvent(row.noise_multiplier, row.sampling_rate, row.steps, mechanism)
-
-
-def _booked_from_row(row: Row[Any]) -> BookedCharge:
-    return BookedCharge(
-        sequence=row.sequence,
-        terms=_terms_from_row(row),
-        round=row.round,
-        parent=WeightsId(row.parent),
-        event=_event_from_row(row),
-        state=ChargeState(row.state),
-        update=row.update_digest,
-    )
+    return None if row is None else terms_from_row(row)

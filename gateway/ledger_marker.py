@@ -25,8 +25,10 @@ def mark_made(path: Path) -> None:
         raise LedgerUnreadable(str(error)) from error
 
 
-def refuse_lost(path: Path) -> None:
+def refuse_lost(path: Path | None) -> None:
     """Raise LedgerUnreadable if a ledger was made at `path` and is gone, or empty."""
+    if path is None:
+        return  # in memory
     marker = _marker(path)
     if marker.exists() and not _holds_something(path):
         raise LedgerUnreadable(
@@ -35,9 +37,9 @@ def refuse_lost(path: Path) -> None:
         )
 
 
-def refuse_missing(path: Path) -> None:
+def refuse_missing(path: Path | None) -> None:
     """Raise LedgerUnreadable if there is no ledger at `path` to read."""
-    if not _holds_something(path):
+    if path is None or not _holds_something(path):
         raise LedgerUnreadable(f"there is no ledger at {path} yet")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -105,8 +107,7 @@ def connect(url: URL) -> Engine:
     Raises:
         LedgerUnreadable: the file is damaged, or of a newer version of this software.
     """
-    in_memory = not url.database or url.database == ":memory:"
-    pool = {"poolclass": StaticPool} if in_memory else {}
+    pool = {"poolclass": StaticPool} if file_of(url) is None else {}
     engine = create_engine(url, hide_parameters=True, **pool)  # errors shall not show secrets
     event.listen(engine, "connect", _make_durable)
     event.listen(engine, "begin", _begin)
@@ -118,6 +119,32 @@ def connect(url: URL) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def connect_to_read(url: URL) -> Engine:
+    """Return an engine that reads a file beside its writer, and makes and changes nothing.
+
+    Raises:
+        LedgerUnreadable: the file is damaged.
+    """
+    # not mode=ro: only a reader that may write tidies away the log that opening it has made
+    existing = {"uri": "true", "mode": "rw"}
+    there = url.set(database=f"file:{quote(str(file_of(url)))}").update_query_dict(existing)
+    engine = create_engine(there, hide_parameters=True)
+    event.listen(engine, "connect", _forbid_writing)
+    try:
+        with readable():
+            _check(engine)
+    except LedgerUnreadable:
+        engine.dispose()
+        raise
+    return engine
+
+
+def file_of(url: URL) -> Path | None:
+    """Return the file of a ledger, or None for one in memory."""
+    in_memory = not url.database or url.database == ":memory:"
+    return None if in_memory else Path(str(url.database))
 
 
 @contextmanager
@@ -148,6 +175,10 @@ def _make_durable(connection: Any, _record: object) -> None:
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {statement}")
+
+
+def _forbid_writing(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _begin(connection: Any) -> None:

@@ -33,11 +33,12 @@ EVERY_ROUND = (1 << 31) - 1
 SEEDED_UPDATES = "insecure-updates"
 
 
-def open_ledger(state: Path, seed: InsecureSeed | None) -> Ledger:
-    """Open the ledger in a gateway's folder; seeded runs have one of their own."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+def open_ledger(state: Path, seed: InsecureSeed | None, *, exclusive: bool = True) -> Ledger:
+    """Open the ledger in a gateway's folder, or only read it; seeded runs have one of their own."""
+    if exclusive:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = "ledger.sqlite" if seed is None else "insecure-ledger.sqlite"
-    return Ledger.open(f"sqlite:///{(state / name).absolute()}", seed=seed)
+    return Ledger.open(f"sqlite:///{(state / name).absolute()}", seed=seed, exclusive=exclusive)
 
 
 class Workshop:

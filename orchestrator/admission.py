@@ -98,8 +98,18 @@ class AnswerChanged(ConflictError):
 
     def __init__(self, run_id: RunId) -> None:
         super().__init__(
-            f"this gateway accepted the plan of run {run_id!r} with other values: "
-            "a changed override counts from the next run on"
+            f"this gateway accepted the plan of run {run_id!r} with other values, which are fixed "
+            "for this run: a changed override counts from the next run on"
+        )
+
+
+class AlreadyAccepted(ConflictError):
+    """A gateway refuses a plan that it has accepted."""
+
+    def __init__(self, run_id: RunId) -> None:
+        super().__init__(
+            f"this gateway accepted the plan of run {run_id!r}, and that stays: "
+            "decline its rounds instead"
         )
 
 
@@ -116,10 +126,11 @@ def check_answer(
         return
     if run.has_ended:
         raise RunEnded(run)
+    if isinstance(before, Effective):
+        is_refusal = not isinstance(answer, Effective)
+        raise AlreadyAccepted(run.run_id) if is_refusal else AnswerChanged(run.run_id)
     if isinstance(answer, Effective):
         _check_effective(run, gateway, answer)
-        if isinstance(before, Effective):
-            raise AnswerChanged(run.run_id)
 
 
 def _check_effective(run: Run, gateway: GatewayId, answer: Effective) -> None:

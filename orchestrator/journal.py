@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from common.clock import Clock
+
+log = structlog.get_logger()
 
 _ADAPTERS: dict[str, TypeAdapter[RunEvent]] = {
     kind.__name__: TypeAdapter(kind) for kind in get_args(RunEvent)
@@ -45,8 +48,8 @@ class Superseded(UnavailableError):
 class JournalFailed(UnavailableError):
     """The database did not take what had to be recorded; nothing was changed."""
 
-    def __init__(self, error: DBAPIError) -> None:
-        super().__init__(f"the orchestrator's journal failed ({error.orig}): try again later")
+    def __init__(self) -> None:
+        super().__init__("the orchestrator's journal failed, its log says why: try again later")
 
 
 @dataclass(frozen=True)
@@ -121,4 +124,5 @@ class Journal:
                     raise Superseded(mine=self._epoch, current=current)
                 yield connection
         except DBAPIError as error:
-            raise JournalFailed(error) from error
+            log.warning("journal_failed", why=str(error.orig))  # names hosts: it stays here
+            raise JournalFailed from error

@@ -129,8 +129,8 @@ def _answered(run: Run, event: PlanAccepted | PlanRefused) -> Run:
     before = run.answers.get(event.gateway)
     if answer == before:
         return run
-    changes_values = isinstance(answer, Effective) and isinstance(before, Effective)
-    if changes_values or event.gateway not in run.participants:
+    has_accepted = isinstance(before, Effective)  # which stays; a round can be declined
+    if has_accepted or event.gateway not in run.participants:
         raise IllegalTransition(f"a run that is {run.state}", event)
     answers = {**run.answers, event.gateway: answer}
     return replace(run, answers=answers, remaining_s=event.remaining_s)
@@ -271,8 +271,6 @@ def _after(run: Run, last: Round, connected: frozenset[GatewayId]) -> Decision:
     if run.opened >= rounds.maximum:
         why = f"; the last was abandoned: {last.reason}" if is_abandoned else ""
         return RunFailed(f"rounds.maximum = {rounds.maximum} rounds were opened{why}")
-    if len(run.accepted) < rounds.quorum:
-        return RunFailed(f"{len(run.accepted)} gateways still accept the plan, below rounds.quorum")
     if is_abandoned:
         return _round(run, last.number, last.attempt + 1, connected)
     return _round(run, last.number + 1, 1, connected)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -157,7 +158,7 @@ def test_published_rounds_lose_their_secrets_for_good(begun, data, path):
         (None, "released"),
         (secrets[2], "charged"),
     ]
-    files = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    files = files_beside(path)
     assert [secret in files for secret in secrets] == [False, False, True]
     with pytest.raises(RoundReleased, match="keys are erased"):
         begun.charge(charge(data, 1))
@@ -219,6 +220,37 @@ def test_charged_data_may_not_take_another_name(begun, data, shared):
         begun.bind_data_set("fresh", units)
 
 
+def numbered(first: int, count: int) -> list[bytes]:
+    return [number.to_bytes(32) for number in range(first, first + count)]
+
+
+def charge_as(ledger, name: str, units: list[bytes]) -> None:
+    run = terms(ledger.bind_data_set(name, units), run=RunId(f"run-{name}"))
+    ledger.begin_run(run)
+    ledger.charge(RoundCharge(run, 1, PARENT, EVENT))
+
+
+def test_a_small_charged_set_may_not_hide_in_a_large_one(begun, data):
+    begun.charge(charge(data))
+    with pytest.raises(DataAlreadyCharged, match=r"40 examples .* charged as 'letters'"):
+        begun.bind_data_set("large", UNITS + numbered(1000, 960))
+
+
+def test_a_data_set_may_not_be_gathered_from_a_tenth_of_each_of_many(ledger):
+    parts = [numbered(100 * part, 40) for part in range(10)]
+    for part, units in enumerate(parts):
+        charge_as(ledger, f"part-{part}", units)
+    with pytest.raises(DataAlreadyCharged, match=r"40 examples .* 'part-0', 'part-1', .* 'part-9'"):
+        ledger.bind_data_set("gathered", [unit for units in parts for unit in units[:4]])
+
+
+def test_a_data_set_may_not_be_spread_over_many_a_tenth_each(begun, data):
+    begun.charge(charge(data))
+    charge_as(begun, "first", UNITS[:4] + numbered(1000, 36))
+    with pytest.raises(DataAlreadyCharged, match="4 examples of data set 'second'"):
+        begun.bind_data_set("second", UNITS[4:8] + numbered(2000, 36))
+
+
 def test_digests_of_data_are_keyed_by_the_ledger(tmp_path):
     digests = set()
     for name in ("one.db", "two.db"):
@@ -241,6 +273,83 @@ def test_a_closed_ledger_can_be_opened_again(ledger, path):
     ledger.close()
     ledger.close()
     Ledger.open(f"sqlite:///{path}").close()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_lost_ledger_is_not_begun_anew(ledger, path, lose, exclusive):
+    ledger.close()
+    lose(path)
+    before = set(path.parent.iterdir())
+    with pytest.raises(LedgerUnreadable, match=r"ledger\.db\.made beside it .* newest backup"):
+        Ledger.open(f"sqlite:///{path}", exclusive=exclusive)
+    assert set(path.parent.iterdir()) == before
+
+
+def test_a_ledger_in_memory_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        Ledger.open(url).close()
+        with pytest.raises(LedgerUnreadable, match="there is no ledger"):
+            Ledger.open(url, exclusive=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_sees_the_charges_of_a_ledger_in_use_and_writes_none(begun, data, path):
+    reader = Ledger.open(f"sqlite:///{path}", exclusive=False)
+    begun.charge(charge(data))
+    assert reader.charges() == begun.charges() != ()
+    with pytest.raises(LedgerUnreadable, match="readonly"):
+        reader.charge(charge(data, 2))
+    begun.charge(charge(data, 2))
+    assert len(reader.charges()) == 2
+    reader.close()
+
+
+def test_a_reader_makes_nothing(ledger, path):
+    ledger.close()
+    before = set(path.parent.iterdir())
+    reader = Ledger.open(f"sqlite:///{path}", exclusive=False)
+    assert reader.charges() == ()
+    reader.close()
+    with pytest.raises(LedgerUnreadable, match=r"there is no ledger at .*other\.db yet"):
+        Ledger.open(f"sqlite:///{path.with_name('other.db')}", exclusive=False)
+    assert set(path.parent.iterdir()) == before
+
+
+def test_a_reader_of_a_damaged_or_foreign_ledger_is_refused(ledger, path):
+    with pytest.raises(LedgerModeMismatch):
+        Ledger.open(f"sqlite:///{path}", seed=SEED, exclusive=False)
+    with sqlite3.connect(path) as other:
+        other.execute("delete from stamp")
+    with pytest.raises(LedgerUnreadable, match="being made"):
+        Ledger.open(f"sqlite:///{path}", exclusive=False)
+    ledger.close()
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(LedgerUnreadable, match="not a database"):
+        Ledger.open(f"sqlite:///{path}", exclusive=False)
+
+
+def test_secrets_that_a_reader_kept_in_the_log_are_erased_at_the_next_open(path):
+    impatient = f"sqlite:///{path}?timeout=0.01"
+    ledger = Ledger.open(impatient)
+    data = ledger.bind_data_set("letters", UNITS)
+    ledger.begin_run(terms(data))
+    secret = ledger.charge(charge(data)).secret
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin")
+    other.execute("select * from charges").fetchall()
+    ledger.release(RUN, 1)
+    ledger.close()
+    other.execute("commit")
+    assert secret in files_beside(path)
+    Ledger.open(impatient).close()
+    assert secret not in files_beside(path)
+    other.close()
+
+
+def files_beside(path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
 
 
 def test_a_damaged_ledger_is_not_used(begun, data, path):

@@ -5,6 +5,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
+from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.protocol import Body, Chunk
@@ -73,11 +74,17 @@ def test_an_older_writer_is_fenced_off(engine):
         older.create_run("s", b"plan", "1" * 64, RunStarted(5.0))
 
 
-def test_a_journal_that_cannot_write_says_so(engine):
+def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(engine):
     journal = Journal(engine, SystemClock())
     journal.create_run("r", b"plan", "1" * 64, RunStarted(5.0))
-    with pytest.raises(JournalFailed, match="UNIQUE"):
+    with capture_logs() as logged, pytest.raises(JournalFailed) as caught:
         journal.append("r", 0, [RunCancelled()])
+    assert str(caught.value) == (
+        "the orchestrator's journal failed, its log says why: try again later"
+    )
+    (line,) = logged
+    assert line["event"] == "journal_failed"
+    assert "UNIQUE" in line["why"]
 
 
 def test_a_folder_that_is_gone_says_so(tmp_path):

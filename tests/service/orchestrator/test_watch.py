@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -148,6 +149,22 @@ async def test_too_many_refusals_fail_the_run(started):
     status, _ = await started.olga.run(RunId("r"))
     assert status.state is RunState.FAILED
     assert [g.answer for g in status.gateways] == [no, no]
+
+
+async def test_what_a_gateway_has_accepted_stays_and_is_recorded_once(started):
+    config = await started.a.client.get_config(RunId("r"))
+    live = started.orchestrator.runs.get(RunId("r"))
+    await started.a.accept("r")
+    recorded = live.recorded
+    await started.a.accept("r")
+    no = Refusal(RefusalReason.EPSILON_BUDGET, "privacy.target_epsilon")
+    changed = replace(started.a.effective, insecure_deterministic=True)
+    for answer, why in ((no, "decline its rounds"), (changed, "fixed for this run")):
+        with pytest.raises(ConflictError, match=why):
+            await started.a.client.accept_plan(RunId("r"), config.plan_digest, answer)
+    assert live.recorded == recorded
+    status, _ = await started.olga.run(RunId("r"))
+    assert status.gateways[0].answer == started.a.effective
 
 
 async def test_a_gateway_that_accepts_late_joins_the_next_round(started):

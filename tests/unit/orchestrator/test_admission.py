@@ -16,6 +16,7 @@ from common.protocol import (
     Versions,
 )
 from orchestrator.admission import (
+    AlreadyAccepted,
     AlreadyAnswered,
     AnswerChanged,
     NotInvited,
@@ -134,9 +135,14 @@ def test_answers_are_refused_for_a_reason():
     ) as caught:
         check_answer(OPEN, "b", DIGEST, hotter)
     assert caught.value.field == "noise_multiplier"
-    with pytest.raises(AnswerChanged):
+    check_answer(OPEN, "b", DIGEST, NO)
+
+
+def test_an_acceptance_stays_with_its_values():
+    with pytest.raises(AnswerChanged, match="which are fixed for this run"):
         check_answer(OPEN, "a", DIGEST, replace(EFFECTIVE, insecure_deterministic=True))
-    check_answer(OPEN, "a", DIGEST, NO)
+    with pytest.raises(AlreadyAccepted, match="decline its rounds instead"):
+        check_answer(OPEN, "a", DIGEST, NO)
 
 
 def test_an_accepted_plans_task_must_be_installed():
