@@ -182,12 +182,12 @@ def noise_for(target_epsilon: float, *, sampling_rate: float, steps: int, delta:
         event = PrivacyEvent(parts / SIGMA_PARTS, sampling_rate, steps)
         return _pld(_merged((event,)), delta, interval) <= target_epsilon
 
-    high = SIGMA_PARTS
+    low, high = 0, SIGMA_PARTS
     while not enough(high, COARSE_INTERVAL):
-        high *= 2
+        low, high = high, 2 * high
         if high > LARGEST_SIGMA * SIGMA_PARTS:
             raise TargetOutOfReach(target_epsilon)
-    return _least(enough, 0, high) / SIGMA_PARTS
+    return _least(enough, low // 2, high) / SIGMA_PARTS  # `low` may do with fine buckets
 
 
 def rounded_up(value: float, decimals: int = 4) -> str:
@@ -214,16 +214,19 @@ def _affords(
 def _least(holds: Callable[[int, float], bool], low: int, high: int) -> int:
     """Return the least n in (low, high] for which `holds`, which never turns false again.
 
-    Coarse buckets find about where it lies, fine ones decide.
+    Coarse buckets find about where it lies, fine ones decide: two of them, most often.
     """
-    guess = _bisect(lambda n: holds(n, COARSE_INTERVAL), low, high)
-    reach = 1
-    while True:
-        left, right = max(low, guess - reach), min(high, guess + reach)
-        below = left == low or not holds(left, PLD_INTERVAL)
-        if below and (right == high or holds(right, PLD_INTERVAL)):
-            return _bisect(lambda n: holds(n, PLD_INTERVAL), left, right)
-        reach *= 4
+
+    def fine(n: int) -> bool:
+        return n > low and (n >= high or holds(n, PLD_INTERVAL))
+
+    right = _bisect(lambda n: holds(n, COARSE_INTERVAL), low, high)
+    left, reach = right - 1, 1
+    while not fine(right):
+        left, right, reach = right, right + reach, 4 * reach
+    while fine(left):
+        left, right, reach = left - reach, left, 4 * reach
+    return _bisect(fine, left, right)
 
 
 def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int:

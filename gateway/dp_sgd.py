@@ -19,6 +19,7 @@ from common.randomness import RandomStream
 
 ROW_GRID = 2.0**-28  # over the power of two at or below the clipping norm
 NOISE_GRID = 2.0**-16  # over the noise's standard deviation
+VALUES_IN_CACHE = 2**17  # float64, 1 MiB: rows are clipped where they still lie close
 
 
 def clip_gradients(per_example: Tensor, clipping_norm: float) -> Tensor:
@@ -43,10 +44,11 @@ def clip_gradients(per_example: Tensor, clipping_norm: float) -> Tensor:
     grid = ROW_GRID * 2.0 ** math.floor(math.log2(clipping_norm))
     # a row of p values: p grid/2-wide roundings, and float64's own in the norm and the product
     rounding = math.sqrt(parameters) * grid / 2 + clipping_norm * (parameters + 8) * 2.0**-52
-    rows = per_example.double()
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    clipped = rows * ((clipping_norm - rounding) / norms).clamp(max=1.0)
-    return torch.where(norms.isfinite(), torch.round(clipped / grid) * grid, 0.0)
+    rows = per_example.to(torch.float64, copy=True)  # changed in place: passes over memory cost
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    rows[~norms.isfinite()] = 0.0
+    scales = ((clipping_norm - rounding) / norms).nan_to_num(0.0).clamp(max=1.0)
+    return rows.mul_(scales[:, None] / grid).round_().mul_(grid)  # over a power of two: exact
 
 
 def add_noise(
@@ -101,7 +103,8 @@ def apply_dp(
     """
     total = torch.zeros(parameters, dtype=torch.float64)
     for per_example in blocks:
-        total += clip_gradients(per_example, clipping_norm).sum(dim=0)
+        for rows in per_example.split(max(1, VALUES_IN_CACHE // parameters)):
+            total += clip_gradients(rows, clipping_norm).sum(dim=0)
     return add_noise(
         total, noise_multiplier=noise_multiplier, clipping_norm=clipping_norm, generator=generator
     )

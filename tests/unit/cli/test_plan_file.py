@@ -16,13 +16,13 @@ def fields(**changes) -> dict[str, object]:
     hyperparameters = {
         "learning_rate": 1.0,
         "clipping_norm": 1.0,
-        "sampling_rate": 0.5,
+        "sampling_rate": 1.0,  # quick to account
         "local_steps": 1,
     }
     tables = {
         "name": "small",
         "rounds": {"count": 4, "quorum": 1, "deadline_s": 10.0},
-        "privacy": {"delta": 1e-5, "target_epsilon": 8.0},
+        "privacy": {"delta": 1e-5, "target_epsilon": 0.5},
         "hyperparameters": hyperparameters,
         "participants": [{"gateway": "a", "declared_units": 60}],
     }
@@ -40,14 +40,14 @@ def test_the_task_fills_in_layout_digest_and_initial_weights():
 def test_noise_that_is_not_given_is_the_least_that_meets_the_target():
     plan, _ = complete(fields(), TASK, LABELS)
     noise = plan.hyperparameters.noise_multiplier
-    assert epsilon_pld([PrivacyEvent(noise, 0.5, 4)], 1e-5) <= 8.0
-    assert epsilon_pld([PrivacyEvent(noise - 2e-4, 0.5, 4)], 1e-5) > 8.0
+    assert epsilon_pld([PrivacyEvent(noise, 1.0, 4)], 1e-5) <= 0.5
+    assert epsilon_pld([PrivacyEvent(noise - 2e-4, 1.0, 4)], 1e-5) > 0.5
 
 
 def test_a_plan_that_could_pass_its_target_at_its_bounds_is_refused():
-    given = {**fields()["hyperparameters"], "noise_multiplier": 4.0}
-    bounds = {"noise_multiplier": {"minimum": 0.5}}
-    with pytest.raises(EpsilonAboveTarget, match=r"noise multiplier 0\.5.*raise the noise's floor"):
+    given = {**fields()["hyperparameters"], "noise_multiplier": 40.0}
+    bounds = {"noise_multiplier": {"minimum": 8.0}}
+    with pytest.raises(EpsilonAboveTarget, match=r"noise multiplier 8\.0.*raise the noise's floor"):
         complete(fields(hyperparameters=given, bounds=bounds), TASK, LABELS)
 
 
