@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.accounting import Epsilon, PrivacyEvent, epsilon, rounded_up
+from common.accounting import PrivacyEvent, epsilon, rounded_up
 from common.config import problems_of
 from common.errors import RequestError
 from common.plan import Plan, Relation, Unit
@@ -67,19 +67,18 @@ class ModelCard(BaseModel):
     scores: dict[str, float]  # F1 of the published model by split, fractions
 
 
-def epsilon_of(status: GatewayStatus, plan: Plan) -> Epsilon | None:
-    """Return what a gateway may have spent in a run; None if its noise was seeded.
+def charged_to(status: GatewayStatus, plan: Plan) -> tuple[PrivacyEvent, ...] | None:
+    """Return what a gateway may have run; None if its noise was seeded.
 
     Every round that it was told to train counts, whether or not its update did.
     """
     if not isinstance(status.answer, Effective) or not status.rounds_invited:
-        return Epsilon(0.0, 0.0, plan.privacy.delta, plan.privacy.relation)
+        return ()
     if status.answer.insecure_deterministic:
         return None
     given = status.answer.hyperparameters
     steps = given.local_steps * status.rounds_invited
-    event = PrivacyEvent(given.noise_multiplier, given.sampling_rate, steps)
-    return epsilon([event], plan.privacy.delta)
+    return (PrivacyEvent(given.noise_multiplier, given.sampling_rate, steps),)
 
 
 def card_of(status: RunStatus, plan: Plan) -> ModelCard:
@@ -130,7 +129,8 @@ def read_model(folder: Path) -> tuple[Weights, ModelCard]:
 
 
 def _gateway_card(status: GatewayStatus, plan: Plan) -> GatewayCard:
-    participant, spent = plan.participant(status.gateway), epsilon_of(status, plan)
+    participant, charged = plan.participant(status.gateway), charged_to(status, plan)
+    spent = None if charged is None else epsilon(charged, plan.privacy.delta)
     return GatewayCard(
         gateway=status.gateway,
         declared_units=participant.declared_units if participant else 0,

@@ -114,16 +114,19 @@ def epsilon(events: Iterable[PrivacyEvent], delta: float) -> Epsilon:
     return Epsilon(pld=_pld(merged, delta, PLD_INTERVAL), rdp=_rdp(merged, delta), delta=delta)
 
 
-def epsilon_pld(events: Iterable[PrivacyEvent], delta: float) -> float:
+def epsilon_pld(
+    events: Iterable[PrivacyEvent], delta: float, *, interval: float = PLD_INTERVAL
+) -> float:
     """Return an upper bound on epsilon at `delta` from privacy loss distributions.
 
     It holds for `events` on the same data that were all fixed before any of them was released.
+    Buckets of a wider `interval` are quicker and give a larger bound.
 
     Source:
         Doroshenko et al. 2022, "Connect the Dots: Tighter Discrete Approximations of Privacy
         Loss Distributions"; the discretisation rounds every loss up.
     """
-    return _pld(_merged(events), delta, PLD_INTERVAL)
+    return _pld(_merged(events), delta, interval)
 
 
 def epsilon_rdp(events: Iterable[PrivacyEvent], delta: float) -> float:

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.model_card import epsilon_of
-from common.accounting import rounded_up
+from cli.model_card import charged_to
+from common.accounting import COARSE_INTERVAL, epsilon_pld, rounded_up
 from common.console import ERRORS
 
 if TYPE_CHECKING:
@@ -87,9 +87,11 @@ class Progress:
 
 
 def _largest_epsilon(status: RunStatus, plan: Plan) -> str:
-    spent = [epsilon_of(gateway, plan) for gateway in status.gateways]
-    known = [each.pld for each in spent if each is not None]
-    return rounded_up(max(known), 2) if known else "none"
+    """Return it with two digits, of which wide buckets are enough: they leave time to train."""
+    charged = [charged_to(gateway, plan) for gateway in status.gateways]
+    delta = plan.privacy.delta
+    spent = [epsilon_pld(known, delta, interval=COARSE_INTERVAL) for known in charged if known]
+    return rounded_up(max(spent), 2) if spent else "none"
 
 
 def _f1(status: RunStatus) -> str:

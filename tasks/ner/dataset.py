@@ -72,33 +72,36 @@ class NerDataset:
             shape (batch, words), int64, padded with `PADDING`. `words` is at least 1.
         """
         lengths = [min(self._lengths[row], LONGEST) for row in rows]
-        tags = torch.full((len(rows), max(lengths, default=1)), PADDING)
-        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            start = self._starts[row]
-            tags[place, :length] = self._tags[start : start + length]
-        return self._features(rows, lengths), tags
+        there, words = self._words_of(rows, lengths)
+        tags = torch.full(there.shape, PADDING)
+        tags[there] = self._tags[words]
+        return self._features(there, words), tags
 
     def features(self, rows: Sequence[int]) -> Tensor:
         """Return the features of whole sentences, shape (batch, words, features)."""
-        return self._features(rows, [self._lengths[row] for row in rows])
+        return self._features(*self._words_of(rows, [self._lengths[row] for row in rows]))
 
     def content_digests(self) -> list[bytes]:
         """Return 32 bytes per sentence that name its words and tags."""
         return [sentence.content_digest() for sentence in self.sentences]
 
-    def _features(self, rows: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        words = max(lengths, default=1)
-        batch = torch.zeros(len(rows), words, self._width)
-        ids = torch.zeros(3, len(rows), words, dtype=torch.int64)  # id 0 is no word
-        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            start, end = self._starts[row], self._starts[row] + length
-            vectors = torch.from_numpy(self._encoded[start:end].astype(np.float32))
-            torch.mul(vectors, self._scale, out=batch[place, :length, : vectors.shape[1]])
-            batch[place, :length, -1] = CONSTANT
-            ids[:, place, :length] = self._neighbours[:, start:end]
-        for part in range(3):
+    def _words_of(self, rows: Sequence[int], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return where a batch has words, shape (batch, words), and which, in that order."""
+        places = torch.arange(max(lengths, default=1))
+        there = places < torch.tensor(lengths, dtype=torch.int64)[:, None]
+        starts = torch.tensor([self._starts[row] for row in rows], dtype=torch.int64)
+        return there, (starts[:, None] + places)[there]
+
+    def _features(self, there: Tensor, words: Tensor) -> Tensor:
+        batch = torch.zeros(*there.shape, self._width)
+        vectors = torch.from_numpy(np.asarray(self._encoded[words.numpy()]))
+        rows = torch.empty(len(words), self._width)
+        torch.mul(vectors, self._scale, out=rows[:, : vectors.shape[1]])
+        for part, ids in enumerate(self._neighbours[:, words]):
             first = self._width - 1 - (3 - part) * WIDTH
-            batch[..., first : first + WIDTH] = self._spellings[ids[part]]
+            rows[:, first : first + WIDTH] = self._spellings[ids]
+        rows[:, -1] = CONSTANT
+        batch[there] = rows
         return batch
 
 
