@@ -67,7 +67,7 @@ class ModelCard(BaseModel):
     scores: dict[str, float]  # F1 of the published model by split, fractions
 
 
-def charged_to(status: GatewayStatus, plan: Plan) -> tuple[PrivacyEvent, ...] | None:
+def charged_to(status: GatewayStatus) -> tuple[PrivacyEvent, ...] | None:
     """Return what a gateway may have run; None if its noise was seeded.
 
     Every round that it was told to train counts, whether or not its update did.
@@ -129,7 +129,7 @@ def read_model(folder: Path) -> tuple[Weights, ModelCard]:
 
 
 def _gateway_card(status: GatewayStatus, plan: Plan) -> GatewayCard:
-    participant, charged = plan.participant(status.gateway), charged_to(status, plan)
+    participant, charged = plan.participant(status.gateway), charged_to(status)
     spent = None if charged is None else epsilon(charged, plan.privacy.delta)
     return GatewayCard(
         gateway=status.gateway,

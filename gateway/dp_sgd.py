@@ -103,7 +103,7 @@ def apply_dp(
     """
     total = torch.zeros(parameters, dtype=torch.float64)
     for per_example in blocks:
-        for rows in per_example.split(max(1, VALUES_IN_CACHE // parameters)):
+        for rows in torch.split(per_example, max(1, VALUES_IN_CACHE // parameters)):
             total += clip_gradients(rows, clipping_norm).sum(dim=0)
     return add_noise(
         total, noise_multiplier=noise_multiplier, clipping_norm=clipping_norm, generator=generator

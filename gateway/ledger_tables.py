@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import (
     URL,
     Boolean,
@@ -32,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from common.schema import Schema, SchemaUnknown, bring_up_to_date
 from gateway.charges import LedgerUnreadable
 
 METADATA = MetaData()
@@ -100,6 +98,8 @@ REFUSED_PARENTS = Table(
     Column("parent", String, primary_key=True),
 )
 
+SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0001")
+
 
 def connect(url: URL) -> Engine:
     """Return an engine whose commits are on the disk when they return, its tables up to date.
@@ -114,7 +114,7 @@ def connect(url: URL) -> Engine:
     try:
         with readable():
             _check(engine)
-            _migrate(engine)
+            bring_up_to_date(engine, SCHEMA)
     except LedgerUnreadable:
         engine.dispose()
         raise
@@ -152,7 +152,7 @@ def readable() -> Iterator[None]:
     """Turn whatever the database reports into LedgerUnreadable: the ledger fails closed."""
     try:
         yield
-    except (DBAPIError, CommandError, sqlite3.Error) as error:
+    except (DBAPIError, SchemaUnknown, sqlite3.Error) as error:
         raise LedgerUnreadable(str(error).splitlines()[0]) from error
 
 
@@ -190,11 +190,3 @@ def _check(engine: Engine) -> None:
         found = connection.exec_driver_sql("PRAGMA quick_check").scalar()
     if found != "ok":
         raise LedgerUnreadable(f"its check says {found}")
-
-
-def _migrate(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", "gateway:migrations")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")

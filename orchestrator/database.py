@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -19,11 +19,10 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
-    inspect,
+    insert,
 )
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0001"  # the last of them
+from common.schema import Schema, bring_up_to_date
 
 METADATA = MetaData()
 
@@ -64,13 +63,21 @@ BLOBS = Table(
 )
 
 
+@event.listens_for(EPOCHS, "after_create")
+def _begin_epochs(table: Table, connection: Connection, **_options: object) -> None:
+    connection.execute(insert(table).values(id=1, epoch=0))
+
+
+SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0001")
+
+
 def open_database(url: str) -> Engine:
     """Return an engine on `url` whose schema is the newest; SQLite keeps every commit on disk."""
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _begin_writing)
-    _migrate(engine)
+    bring_up_to_date(engine, SCHEMA)
     return engine
 
 
@@ -82,27 +89,3 @@ def _make_durable(connection: Any, _record: Any) -> None:
 
 def _begin_writing(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _migrate(engine: Engine) -> None:
-    if _revision(engine) == NEWEST:
-        return
-    # imported here: 10 MiB that only a start with an older schema needs
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _revision(engine: Engine) -> str | None:
-    """Return the schema's revision as Alembic left it, or None before its first."""
-    if not inspect(engine).has_table("alembic_version"):
-        return None
-    with engine.begin() as connection:
-        stored = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if stored is None else str(stored)

@@ -88,7 +88,7 @@ class Progress:
 
 def _largest_epsilon(status: RunStatus, plan: Plan) -> str:
     """Return it with two digits, of which wide buckets are enough: they leave time to train."""
-    charged = [charged_to(gateway, plan) for gateway in status.gateways]
+    charged = [charged_to(gateway) for gateway in status.gateways]
     delta = plan.privacy.delta
     spent = [epsilon_pld(known, delta, interval=COARSE_INTERVAL) for known in charged if known]
     return rounded_up(max(spent), 2) if spent else "none"

@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import make_url
 
 from common.accounting import PrivacyEvent, epsilon
 from common.ids import RunId, WeightsId
@@ -29,7 +26,6 @@ from gateway.charges import (
     UpdateNotRepeatable,
 )
 from gateway.ledger import Ledger, epsilon_of
-from gateway.ledger_tables import METADATA, connect
 from tests.unit.gateway.toys import CLINIC, HOW, RUN, terms
 
 PARENT, OTHER = WeightsId("a" * 64), WeightsId("b" * 64)
@@ -400,11 +396,6 @@ def test_commits_wait_for_the_disk_and_erase_what_they_delete(ledger, path):
             for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys")
         ]
     assert settings == ["wal", 2, 1, 1]
-
-
-def test_the_migrations_make_the_tables_that_the_code_knows():
-    with connect(make_url("sqlite://")).connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_a_seeded_ledger_repeats_itself_and_reports_no_epsilon(tmp_path):

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.protocol import Body, Chunk
 from common.transfer import digest_of
-from orchestrator.database import METADATA, MIGRATIONS, NEWEST, open_database
+from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.journal import Journal, JournalFailed, Superseded
 from orchestrator.staging import Slot, Staging, UploadInProgress
@@ -35,18 +32,6 @@ def engine(tmp_path):
 @pytest.fixture
 def store(tmp_path, engine):
     return WeightStore(tmp_path / "weights", engine)
-
-
-def test_migrations_lead_to_the_tables_of_the_code(engine):
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-
-
-def test_the_newest_migration_is_the_one_that_is_checked_for(engine):
-    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == NEWEST
-    again = open_database(str(engine.url))
-    assert inspect(again).has_table("events")
-    again.dispose()
 
 
 def test_sqlite_keeps_every_commit(engine):
