@@ -11,7 +11,7 @@ from scipy.stats import chi2, kstest, norm
 
 from common.randomness import RandomStream
 from gateway.dp_sgd import NOISE_GRID, add_noise, apply_dp, clip_gradients
-from tests.unit.gateway.toys import values
+from tests.unit.gateway.toys import assert_close, values
 
 DRAWS = 1_000_000
 
@@ -56,7 +56,7 @@ def test_clipping_takes_no_more_than_a_millionth_from_a_long_row():
 
 def test_a_short_row_keeps_its_direction_and_length():
     rows = values(50, 20) * 1e-3
-    torch.testing.assert_close(clip_gradients(rows, 1.0), rows.double(), rtol=0, atol=2**-29)
+    assert_close(clip_gradients(rows, 1.0), rows.double(), rtol=0, atol=2**-29)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

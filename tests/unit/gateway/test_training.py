@@ -16,7 +16,7 @@ from gateway.training import (
     flat_parameters,
     layout_of,
 )
-from tests.unit.gateway.toys import HOW, Examples, loss, model, values
+from tests.unit.gateway.toys import HOW, Examples, assert_close, loss, model, values
 
 SPECIMENS = Examples(8).batch(range(8))
 
@@ -37,7 +37,7 @@ def test_gradients_are_those_of_plain_backward_example_by_example():
     net, data = model(), Examples(10)
     (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(10))
     expected = torch.stack([by_hand(net, data, row) for row in range(10)])
-    torch.testing.assert_close(block, expected)
+    assert_close(block, expected)
 
 
 def test_parameters_lie_in_the_order_of_the_layout():
@@ -54,7 +54,7 @@ def test_frozen_parameters_have_no_gradient_and_no_place():
     data = Examples(4)
     (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(4))
     assert block.shape == (4, layout_of(net).size)
-    torch.testing.assert_close(block[2], by_hand(net, data, 2))
+    assert_close(block[2], by_hand(net, data, 2))
 
 
 def test_no_more_than_a_micro_batch_is_read_at_once():
@@ -151,26 +151,24 @@ def stepped(**changes: object) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 def test_sgd_steps_down_the_gradient():
     places, difference = stepped()
-    torch.testing.assert_close(places[0], torch.tensor([-0.1, 0.2, -0.05]))
-    torch.testing.assert_close(difference, 4 * places[0])
+    assert_close(places[0], torch.tensor([-0.1, 0.2, -0.05]))
+    assert_close(difference, 4 * places[0])
 
 
 def test_momentum_adds_up():
     places, _ = stepped(momentum=0.5)
-    torch.testing.assert_close(places[1], places[0] * 2.5)
+    assert_close(places[1], places[0] * 2.5)
 
 
 def test_warm_up_rises_linearly_and_then_stays():
     places, _ = stepped(warmup_steps=2)
     full = torch.tensor([-0.1, 0.2, -0.05])
-    torch.testing.assert_close(
-        torch.stack(places), torch.stack([full * n for n in (0.5, 1.5, 2.5, 3.5)])
-    )
+    assert_close(torch.stack(places), torch.stack([full * n for n in (0.5, 1.5, 2.5, 3.5)]))
 
 
 def test_adamw_steps_by_the_sign_first():
     places, _ = stepped(optimizer=Optimizer.ADAMW, weight_decay=0.1)
-    torch.testing.assert_close(places[0], torch.tensor([-0.1, 0.1, -0.1]), atol=1e-5, rtol=0)
+    assert_close(places[0], torch.tensor([-0.1, 0.1, -0.1]), atol=1e-5, rtol=0)
 
 
 def test_weight_decay_pulls_towards_zero():
@@ -178,5 +176,5 @@ def test_weight_decay_pulls_towards_zero():
     how = {"optimizer": Optimizer.ADAMW, "weight_decay": 0.5, "learning_rate": 0.1}
     local = LocalSteps(start, HOW.model_copy(update=how))
     local.step(torch.zeros(5, dtype=torch.float64))
-    torch.testing.assert_close(local.parameters, start * 0.95)
-    torch.testing.assert_close(local.difference, start * 0.95 - start)
+    assert_close(local.parameters, start * 0.95)
+    assert_close(local.difference, start * 0.95 - start)

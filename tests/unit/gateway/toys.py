@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,12 @@ torch.set_num_threads(1)
 def values(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal values, always the same."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(got: Tensor, expected: Tensor, rtol: float = 1.3e-6, atol: float = 1e-5) -> None:
+    """Raise unless both are equal within rounding; torch's own takes a second to import."""
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got.detach(), expected.detach(), rtol=rtol, atol=atol)
 
 
 def model(wide: int = 8) -> nn.Module:
