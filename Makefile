@@ -13,6 +13,7 @@ PROTOS := $(wildcard protos/federation/v1/*.proto)
 GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 TESTS := tests/unit tests/service tests/faults tests/golden tests/planted
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/selection.py,orchestrator/aggregation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/policy.py,common/accounting.py,common/hyperparameters.py,common/plan.py
 CORE_BRANCHES := 100
@@ -50,10 +51,10 @@ layers: $(READY) $(GENERATED)  ## import-linter: imports run downhill
 	$(BIN)/lint-imports
 
 test: $(READY) $(GENERATED)  ## unit, service, fault and golden tests
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(WORKERS) $(TESTS)
 
 faults: $(READY) $(GENERATED)  ## crashes, torn streams, late and repeated updates
-	$(PYTEST) tests/faults
+	$(PYTEST) $(WORKERS) tests/faults
 
 system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
 	$(PYTEST) -m system tests/system
