@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from common import wire, wire_operator
-from common.channel import CALL_TIMEOUT_S, open_channel, our_errors
+from common.channel import CALL_TIMEOUT_S, Client
 from common.errors import NotFound, UnavailableError
 from common.ids import PlanId, WeightsId
 from common.protocol import Body
@@ -18,8 +18,6 @@ from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-    from types import TracebackType
-    from typing import Self
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
@@ -28,25 +26,13 @@ if TYPE_CHECKING:
 WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
 
 
-class OperatorClient:
+class OperatorClient(Client):
     """An operator's channel to an orchestrator."""
 
     def __init__(self, address: str, tls: TlsFiles) -> None:
         """Prepare a channel to `address`, host:port; it connects with the first call."""
-        self._address = address
-        self._channel = open_channel(address, tls)
+        super().__init__(address, tls)
         self._stub = OperatorServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        await self._channel.close()
 
     async def upload_weights(self, data: bytes) -> WeightsId:
         """Store weights, canonical safetensors bytes; return the digest that names them."""
@@ -57,21 +43,21 @@ class OperatorClient:
             for chunk in chunks_of(data):
                 yield pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(chunk))
 
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.UploadWeights(requests())
         return WeightsId(response.digest)
 
     async def start_run(self, run_id: RunId, plan: bytes) -> PlanId:
         """Start the run of that name; the same call again starts nothing."""
         request = pb.StartRunRequest(run_id=run_id, plan=plan)
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.StartRun(request, timeout=CALL_TIMEOUT_S)
         return PlanId(response.plan_digest)
 
     async def watch_run(self, run_id: RunId) -> AsyncGenerator[tuple[RunStatus, bytes]]:
         """Yield (state, the plan's bytes), now and after every change, until the run has ended."""
         plan = b""
-        with our_errors(self._address):
+        with self._our_errors():
             async for response in self._stub.WatchRun(pb.WatchRunRequest(run_id=run_id)):
                 plan = response.plan or plan
                 yield wire_operator.status_from_proto(response.status), plan
@@ -106,14 +92,14 @@ class OperatorClient:
 
     async def list_runs(self) -> tuple[RunStatus, ...]:
         """Return every run, the newest first."""
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(wire_operator.status_from_proto(run) for run in response.runs)
 
     async def cancel_run(self, run_id: RunId) -> RunStatus:
         """End a run; return its state."""
         request = pb.CancelRunRequest(run_id=run_id)
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.CancelRun(request, timeout=CALL_TIMEOUT_S)
         return wire_operator.status_from_proto(response.status)
 
@@ -121,7 +107,7 @@ class OperatorClient:
         """Return the bytes of weights, their digest checked."""
         request = pb.OperatorServiceFetchWeightsRequest(digest=digest)
         receiver: Receiver | None = None
-        with our_errors(self._address):
+        with self._our_errors():
             async for response in self._stub.FetchWeights(request):
                 if receiver is None:
                     header = wire.BODY.from_message(response.header)
@@ -137,5 +123,5 @@ class OperatorClient:
         """Report how weights did on a public split."""
         message = wire_operator.SCORES.to_message(scores)
         request = pb.RecordScoresRequest(run_id=run_id, scores=message)
-        with our_errors(self._address):
+        with self._our_errors():
             await self._stub.RecordScores(request, timeout=CALL_TIMEOUT_S)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.accounting import PrivacyEvent, epsilon_pld, noise_for, rounded_up
+from common.accounting import epsilon_at_bounds, noise_for, rounded_up
 from common.config import SettingsInvalid, problems_of, read_toml
 from common.errors import RequestError
 from common.plan import Plan, TaskSpec
@@ -76,9 +76,7 @@ def complete(fields: dict[str, Any], task: Task, labels: tuple[str, ...]) -> tup
 
 def check_target(plan: Plan) -> None:
     """Raise EpsilonAboveTarget unless the plan at its bounds stays within its own target."""
-    noise, rate, steps = plan.loosest()
-    event = PrivacyEvent(noise, rate, steps * plan.rounds.count)
-    epsilon = epsilon_pld([event], plan.privacy.delta)
+    epsilon = epsilon_at_bounds(plan)
     if epsilon > plan.privacy.target_epsilon:
         raise EpsilonAboveTarget(got=epsilon, target=plan.privacy.target_epsilon, plan=plan)
 

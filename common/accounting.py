@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from common.errors import RequestError
-from common.plan import Relation
+from common.plan import Plan, Relation
 
 PLD_INTERVAL = 1e-4  # width of a bucket of the privacy loss; always rounded to the worse side
 COARSE_INTERVAL = 1e-3  # ten times as fast
@@ -127,6 +127,13 @@ def epsilon_pld(
         Loss Distributions"; the discretisation rounds every loss up.
     """
     return _pld(_merged(events), delta, interval)
+
+
+def epsilon_at_bounds(plan: Plan) -> float:
+    """Return the most that `plan` lets any gateway spend, at its delta: by PLD, at its bounds."""
+    noise_multiplier, sampling_rate, steps = plan.loosest()
+    loosest = PrivacyEvent(noise_multiplier, sampling_rate, steps).times(plan.rounds.count)
+    return epsilon_pld((loosest,), plan.privacy.delta)
 
 
 def epsilon_rdp(events: Iterable[PrivacyEvent], delta: float) -> float:

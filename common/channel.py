@@ -19,6 +19,8 @@ from common.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
 
     from common.tls import TlsFiles
 
@@ -62,6 +64,34 @@ def open_channel(address: str, tls: TlsFiles) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=CLIENT_OPTIONS)
 
 
+class Client:
+    """A channel to an orchestrator that presents this process's certificate; `async with` it."""
+
+    def __init__(self, address: str, tls: TlsFiles) -> None:
+        """Prepare a channel to `address`, host:port; it connects with the first call."""
+        self._address = address
+        self._channel = open_channel(address, tls)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    @contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        """Turn gRPC's errors inside the block into ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, self._address) from error
+
+
 def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
     """Return the error of ours that a failed call stands for.
 
@@ -76,12 +106,3 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
         hint = "the TLS handshake failed: check that both certificates are of one authority, "
         return UnavailableError(f"{address}: {hint}valid today and for this host ({details})")
     return UnavailableError(f"{address}: {details}")
-
-
-@contextmanager
-def our_errors(address: str) -> Iterator[None]:
-    """Turn gRPC's errors inside the block into ours."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise error_of(error, address) from error

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common import wire
-from common.channel import CALL_TIMEOUT_S, open_channel, our_errors
+from common.channel import CALL_TIMEOUT_S, Client
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from common.ids import PlanId, RunId, WeightsId
     from common.protocol import (
@@ -33,37 +31,25 @@ if TYPE_CHECKING:
     from common.tls import TlsFiles
 
 
-class GrpcClient:
+class GrpcClient(Client):
     """One gateway's channel to its orchestrator."""
 
     def __init__(self, address: str, tls: TlsFiles) -> None:
         """Prepare a channel to `address`, host:port; it connects with the first call."""
-        self._address = address
-        self._channel = open_channel(address, tls)
+        super().__init__(address, tls)
         self._stub = GatewayServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        await self._channel.close()
 
     async def register(self, versions: Versions) -> Registration:
         """Say what this gateway is; learn what the orchestrator is."""
         request = wire.versions_to_register(versions)
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.Register(request, timeout=CALL_TIMEOUT_S)
         return wire.registration_from_proto(response)
 
     async def get_config(self, run_id: RunId) -> Config:
         """Return the plan, its digest checked, and what it gives this gateway."""
         request = pb.GetConfigRequest(run_id=run_id)
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.GetConfig(request, timeout=CALL_TIMEOUT_S)
         return wire.config_from_proto(run_id, response)
 
@@ -72,20 +58,20 @@ class GrpcClient:
     ) -> None:
         """Answer the plan, before any data are drawn."""
         request = wire.answer_to_proto(run_id, plan_digest, answer)
-        with our_errors(self._address):
+        with self._our_errors():
             await self._stub.AcceptPlan(request, timeout=CALL_TIMEOUT_S)
 
     async def watch(self, lease: str, kept_runs: Sequence[RunId]) -> AsyncIterator[RunNews]:
         """Yield the state of each run now, then every change, until the stream breaks."""
         request = pb.WatchRequest(lease=lease, kept_runs=kept_runs)
-        with our_errors(self._address):
+        with self._our_errors():
             async for response in self._stub.Watch(request):
                 yield wire.news_from_proto(response)
 
     async def fetch_weights(self, digest: WeightsId, offset: int) -> AsyncIterator[Body | Chunk]:
         """Yield the body's declaration, then its chunks from `offset` on."""
         request = pb.FetchWeightsRequest(digest=digest, offset=offset)
-        with our_errors(self._address):
+        with self._our_errors():
             async for response in self._stub.FetchWeights(request):
                 if response.WhichOneof("part") == "header":
                     yield wire.BODY.from_message(response.header)
@@ -95,7 +81,7 @@ class GrpcClient:
     async def get_upload(self, key: UpdateKey, digest: WeightsId) -> UploadState:
         """Return how much of an update has arrived."""
         request = wire.upload_request(key, digest)
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.GetUpload(request, timeout=CALL_TIMEOUT_S)
         return wire.upload_state_from_proto(response)
 
@@ -107,7 +93,7 @@ class GrpcClient:
             async for chunk in chunks:
                 yield pb.SubmitUpdateRequest(chunk=wire.chunk_to_proto(chunk))
 
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.SubmitUpdate(requests())
         return wire.receipt_from_proto(response)
 
@@ -117,6 +103,6 @@ class GrpcClient:
         async def requests() -> AsyncIterator[pb.SubmitUpdateRequest]:
             yield pb.SubmitUpdateRequest(decline=wire.DECLINE.to_message(decline))
 
-        with our_errors(self._address):
+        with self._our_errors():
             response = await self._stub.SubmitUpdate(requests(), timeout=CALL_TIMEOUT_S)
         return wire.receipt_from_proto(response)

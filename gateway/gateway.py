@@ -76,10 +76,27 @@ class Site:
     task: Task
     model: nn.Module
     labels: tuple[str, ...]
-    data_set: str  # the operator's name for the examples, as the ledger knows them
     dataset: Dataset
     specimens: Batch  # a few synthetic examples of the task's input shape, for the model's check
     micro_batch: int  # examples whose gradients are held at once
+
+
+@dataclass(frozen=True)
+class SiteRules:
+    """What this gateway's operator has set down: enough to judge a plan without any data."""
+
+    gateway: GatewayId
+    data_set: str  # the operator's name for the examples, as the ledger knows them
+    policy: Policy
+    overrides: Overrides
+
+    def judge(self, run: RunId, plan: Plan, ledger: Ledger) -> Verdict:
+        """Review `plan`; a run that was begun goes on with the values that it was begun with."""
+        known, overrides = ledger.run(run), self.overrides
+        if known is not None:
+            overrides = Overrides.model_validate(known.effective.model_dump())
+        spent = ledger.events(self.data_set, but_for=run)
+        return review(plan, self.gateway, overrides, self.policy, spent)
 
 
 @dataclass(frozen=True)
@@ -101,24 +118,21 @@ class Gateway:
 
     def __init__(
         self,
-        name: GatewayId,
         site: Site,
         ledger: Ledger,
         updates: UpdateStore,
-        policy: Policy,
-        overrides: Overrides,
+        rules: SiteRules,
     ) -> None:
         """Check the model and tie the data to the ledger, which other data may not replace."""
         check_model(site.model, site.task.loss, site.specimens)
-        self.name = name
+        self.name = rules.gateway
         self._site = site
         self._layout = layout_of(site.model)
         self._ledger = ledger
         self._updates = updates
-        self._policy = policy
-        self._overrides = overrides
+        self._rules = rules
         self._runs: dict[RunId, _Run] = {}
-        self._data = ledger.bind_data_set(site.data_set, site.dataset.content_digests())
+        self._data = ledger.bind_data_set(rules.data_set, site.dataset.content_digests())
         self._per_example_gradients: PerExampleGradients = FunctionalGradients(
             site.model, site.task.loss, site.dataset.batch, site.micro_batch
         )
@@ -130,14 +144,7 @@ class Gateway:
 
         A run that was begun goes on with the values that it was begun with.
         """
-        known = self._ledger.run(run)
-        overrides = self._overrides
-        if known is not None:
-            overrides = Overrides.model_validate(known.effective.model_dump())
-        spent = self._ledger.events(self._data.name, but_for=run)
-        verdict = self._task_mismatch(plan) or review(
-            plan, self.name, overrides, self._policy, spent
-        )
+        verdict = self._task_mismatch(plan) or self._rules.judge(run, plan, self._ledger)
         if isinstance(verdict, Refused):
             return verdict
         try:
@@ -233,7 +240,7 @@ class Gateway:
         event = run.sampler.event(noise_multiplier=how.noise_multiplier, steps=how.local_steps)
         charge = RoundCharge(run.terms, train.round, train.parent.announced, event)
         if not self._stays_within_budget(charge):
-            budget = self._policy.epsilon_budget
+            budget = self._rules.policy.epsilon_budget
             raise BudgetExhausted(train.run, train.round, budget=budget)
         return self._ledger.charge(charge)
 
@@ -244,7 +251,7 @@ class Gateway:
         if (run, charge.round) in booked or not self._ledger.events(name, but_for=run):
             return True
         return is_within(
-            self._policy.budget,
+            self._rules.policy.budget,
             spent=self._ledger.events(name),
             planned=charge.event,
             delta=charge.terms.delta,

@@ -13,7 +13,7 @@ from common.accounting import (
     Epsilon,
     PrivacyEvent,
     epsilon,
-    epsilon_pld,
+    epsilon_at_bounds,
     is_within,
     last_affordable_round,
     rounded_up,
@@ -133,9 +133,7 @@ def _above_delta(plan: Plan, policy: Policy) -> Refused | None:
 
 
 def _above_target(plan: Plan) -> Refused | None:
-    noise_multiplier, sampling_rate, steps = plan.loosest()
-    loosest = PrivacyEvent(noise_multiplier, sampling_rate, steps * plan.rounds.count)
-    spends = epsilon_pld((loosest,), plan.privacy.delta)
+    spends = epsilon_at_bounds(plan)
     if spends <= plan.privacy.target_epsilon:
         return None
     need = f"at least {rounded_up(spends)}, what its bounds let a gateway spend"

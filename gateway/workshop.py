@@ -8,12 +8,11 @@ import structlog
 import torch
 
 from common.errors import FederationError
-from common.hyperparameters import Overrides
 from common.protocol import RefusalReason
 from gateway.charges import ChargeState
-from gateway.gateway import Gateway, Site
+from gateway.gateway import Gateway, Site, SiteRules
 from gateway.ledger import Ledger
-from gateway.policy import Accepted, Refused, review
+from gateway.policy import Accepted, Refused
 from gateway.updates import UpdateStore
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class Workshop:
         torch.set_num_threads(config.threads)
         self.name = name
         self._config = config
+        self._rules = SiteRules(name, config.data_set, config.policy, config.hyperparameters)
         self._task = task
         self.report = task.check(config.data, config.task.labels)
         self._ledger = open_ledger(config.state, seed)
@@ -108,12 +108,7 @@ class Workshop:
                 "task.labels",
                 f"task.labels: the plan has no {strange}, this gateway's [task] labels do",
             )
-        spent = self._ledger.events(self._config.data_set, but_for=run)
-        known = self._ledger.run(run)
-        overrides = self._config.hyperparameters
-        if known is not None:
-            overrides = Overrides.model_validate(known.effective.model_dump())
-        verdict = review(plan, self.name, overrides, self._config.policy, spent)
+        verdict = self._rules.judge(run, plan, self._ledger)
         return verdict if isinstance(verdict, Refused) else None
 
     def gateway(self, run: RunId) -> Gateway | None:
@@ -146,12 +141,7 @@ class Workshop:
     def _gateway(self, labels: tuple[str, ...]) -> Gateway:
         if labels not in self._gateways:
             self._gateways[labels] = Gateway(
-                self.name,
-                self._site(labels),
-                self._ledger,
-                self._updates,
-                self._config.policy,
-                self._config.hyperparameters,
+                self._site(labels), self._ledger, self._updates, self._rules
             )
         return self._gateways[labels]
 
@@ -160,7 +150,6 @@ class Workshop:
             task=self._task,
             model=self._task.build_model(labels),
             labels=labels,
-            data_set=self._config.data_set,
             dataset=self._task.read(self._config.data, labels, self._config.state / FEATURES),
             specimens=self._task.specimens(labels),
             micro_batch=self._config.micro_batch,

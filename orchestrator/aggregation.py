@@ -28,7 +28,7 @@ import numpy as np
 from common.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -113,19 +113,3 @@ class Accumulator:
             mean[block] = self._sum[block].astype(np.float64) * factor
         self._sum = np.zeros(0, dtype=np.int64)
         return mean
-
-
-def fed_avg(
-    updates: Mapping[GatewayId, NDArray[np.float32]], weights: Mapping[GatewayId, int]
-) -> NDArray[np.float64]:
-    """Return the mean of `updates`, each of shape (size,), weighted by `weights`.
-
-    Args:
-        updates: differences by gateway; at least one.
-        weights: public integers by gateway, for everyone invited; all above 0.
-    """
-    size = next(iter(updates.values())).size
-    accumulator = Accumulator(size, sum(weights.values()))
-    for gateway, values in updates.items():
-        accumulator.add(gateway, values, weights[gateway])
-    return accumulator.mean()

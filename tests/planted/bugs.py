@@ -36,8 +36,8 @@ BUGS = (
     Bug(
         name="clipping of the batch mean",
         path=DP_SGD,
-        sound="    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)\n",
-        faulty="    norms = torch.linalg.vector_norm(rows.mean(dim=0)).expand(len(rows), 1)\n",
+        sound="    norms = torch.linalg.vector_norm(rows, dim=1)\n",
+        faulty="    norms = torch.linalg.vector_norm(rows.mean(dim=0)).expand(len(rows))\n",
         caught_by=f"{UNIT}/test_dp_sgd.py"
         "::test_removing_any_example_moves_the_sum_by_at_most_the_clipping_norm",
     ),
@@ -82,8 +82,8 @@ BUGS = (
     Bug(
         name="NaN example dropped instead of zeroed",
         path=DP_SGD,
-        sound="    rows = per_example.double()\n",
-        faulty="    rows = per_example.double()[per_example.isfinite().all(dim=1)]\n",
+        sound="    rows[~norms.isfinite()] = 0.0\n",
+        faulty="    rows, norms = rows[norms.isfinite()], norms[norms.isfinite()]\n",
         caught_by=f"{UNIT}/test_dp_sgd.py"
         "::test_a_row_that_is_not_finite_becomes_zero_and_stays_in_its_place",
     ),

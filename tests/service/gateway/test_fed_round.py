@@ -23,7 +23,7 @@ from gateway.charges import (
     RunNotBegun,
     UpdateNotRepeatable,
 )
-from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, TrainRound
+from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger, epsilon_of
 from gateway.policy import Accepted, Policy
 from gateway.training import flat_parameters, layout_of
@@ -73,13 +73,13 @@ class Clinic:
             task=Toy(),
             model=self.net,
             labels=LABELS,
-            data_set="letters",
             dataset=self.examples,
             specimens=Examples(8, seed=5).batch(range(8)),
             micro_batch=micro_batch,
         )
         updates = UpdateStore(self.folder / "updates")
-        return Gateway(name, site, self.ledger, updates, policy, overrides or Overrides())
+        rules = SiteRules(name, "letters", policy, overrides or Overrides())
+        return Gateway(site, self.ledger, updates, rules)
 
     def begun(self, how: Hyperparameters = HOW, *, rounds: int = 5, **changes) -> Gateway:
         gateway = self.restart(**changes)

@@ -16,7 +16,6 @@ from orchestrator.aggregation import (
     Accumulator,
     OutOfRange,
     check_range,
-    fed_avg,
     fixed_point,
 )
 
@@ -26,6 +25,14 @@ UPDATES = st.lists(st.lists(IN_RANGE, min_size=3, max_size=3), min_size=1, max_s
 
 def as_updates(rows: list[list[float]]) -> dict[str, np.ndarray]:
     return {f"gateway-{i}": np.array(row, dtype=np.float32) for i, row in enumerate(rows)}
+
+
+def fed_avg(updates: dict[str, np.ndarray], weights: dict[str, int]) -> np.ndarray:
+    """Return the mean of `updates` as a round makes it, weighted among everyone invited."""
+    accumulator = Accumulator(next(iter(updates.values())).size, sum(weights.values()))
+    for gateway, values in updates.items():
+        accumulator.add(gateway, values, weights[gateway])
+    return accumulator.mean()
 
 
 @given(IN_RANGE, st.floats(2**-20, 1.0))
