@@ -33,12 +33,14 @@ class Processes:
     """Children of this process, their output in log files; all are gone when the block ends."""
 
     def __init__(self, logs: Path) -> None:
-        """Keep each process's output in `logs`, a file for each name."""
+        """Keep each process's output in `logs`, a file for each name, its scratch files beside."""
         self._logs = logs
+        self._scratch = logs.parent / "scratch"
         self._running: dict[str, Process] = {}
 
     async def __aenter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(exist_ok=True)
         return self
 
     async def __aexit__(
@@ -60,7 +62,7 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**self._environment(), "OMP_NUM_THREADS": "1"},
             )
 
     async def run(self, name: str, *arguments: str) -> str:
@@ -74,6 +76,7 @@ class Processes:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                env=self._environment(),
             )
         self._running[name] = process
         output, _ = await process.communicate()
@@ -107,6 +110,9 @@ class Processes:
                     process.kill()
             await asyncio.gather(*(p.wait() for p in alive))
         self._running.clear()
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self._scratch)}  # torch leaves a folder there
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
