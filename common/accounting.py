@@ -24,6 +24,7 @@ COARSE_INTERVAL = 1e-3  # ten times as fast
 LARGEST_PLD = 1000.0  # above, RDP's bound stands in: no such epsilon protects anyone
 MOST_PLD_STEPS = 1_000_000  # above, RDP's bound stands in: PLD would not come to an end
 INTEGER_ORDERS: tuple[int, ...] = (*range(2, 64), 128, 256, 512, 1024)
+FEW_ORDERS = (2, 4, 8, 16, 32)  # enough to tell whether epsilon is near what PLD cannot do
 SIGMA_PARTS = 10_000  # a calibrated noise multiplier has four decimals
 LARGEST_SIGMA = 1_000_000
 
@@ -259,7 +260,7 @@ def _merged(events: Iterable[PrivacyEvent]) -> Steps:
 def _pld(steps: Steps, delta: float, interval: float) -> float:
     from dp_accounting.pld import PLDAccountant  # noqa: PLC0415  # a second to import
 
-    bound = _rdp(steps, delta, INTEGER_ORDERS)
+    bound = _rdp(steps, delta, FEW_ORDERS)
     if bound > LARGEST_PLD or not 0 < sum(count for _, count in steps) <= MOST_PLD_STEPS:
         return _rdp(steps, delta)
     # above an epsilon of 100 wider buckets bound the memory that a hostile plan can ask for
