@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -9,3 +10,8 @@ from hypothesis import settings
 # no deadline: the machines are noisy; in CI the same examples each time
 settings.register_profile("fedgate", max_examples=50, deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("fedgate")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what is imported by now: torch's and scipy's objects stay."""
+    gc.freeze()
