@@ -102,6 +102,9 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
     kind = _CLASSES.get(error.code())
     if kind is not None:
         return kind(details)
+    if "hostname verification" in details.lower():
+        hint = "the orchestrator's certificate is not for this host: issue it with `--host`"
+        return UnavailableError(f"{address}: {hint} ({details})")
     if "handshake" in details.lower() or "certificate" in details.lower():
         hint = "the TLS handshake failed: check that both certificates are of one authority, "
         return UnavailableError(f"{address}: {hint}valid today and for this host ({details})")

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Interval
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId, PlanId, RunId, WeightsId
@@ -22,9 +21,9 @@ CheckedPlanId: TypeAlias = Annotated[PlanId, StringConstraints(pattern=DIGEST_PA
 MaybeWeightsId: TypeAlias = Annotated[  # an absent digest is an empty string in a message
     CheckedWeightsId | None, BeforeValidator(lambda text: text or None)
 ]
-Count: TypeAlias = Annotated[int, Ge(0)]
-RoundNumber: TypeAlias = Annotated[int, Ge(1)]
-Fraction: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+RoundNumber: TypeAlias = Annotated[int, Field(ge=1)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class RefusalReason(StrEnum):

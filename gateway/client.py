@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from common import wire
 from common.channel import CALL_TIMEOUT_S, Client
+from common.wire_values import InvalidMessage
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
         Versions,
     )
     from common.tls import TlsFiles
+
+
+LOG = structlog.get_logger()
 
 
 class GrpcClient(Client):
@@ -66,7 +72,12 @@ class GrpcClient(Client):
         request = pb.WatchRequest(lease=lease, kept_runs=kept_runs)
         with self._our_errors():
             async for response in self._stub.Watch(request):
-                yield wire.news_from_proto(response)
+                try:
+                    news = wire.news_from_proto(response)
+                except InvalidMessage as error:  # a newer orchestrator may know more to say
+                    LOG.warning("news_not_understood", run=response.run_id, why=str(error))
+                    continue
+                yield news
 
     async def fetch_weights(self, digest: WeightsId, offset: int) -> AsyncIterator[Body | Chunk]:
         """Yield the body's declaration, then its chunks from `offset` on."""

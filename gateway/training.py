@@ -57,6 +57,16 @@ class NotPerExample(RequestError):
         )
 
 
+class NotVectorisable(RequestError):
+    """A model does what `torch.func` cannot do for many examples at once."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"torch.func cannot take this model's gradients one by one ({error!s:.120}...): "
+            "use layers that neither branch on the data nor change tensors in place"
+        )
+
+
 class PerExampleGradients(Protocol):
     """Turns rows into blocks of per-example gradients: the one thing that a faster way replaces."""
 
@@ -155,13 +165,17 @@ def check_model(model: nn.Module, loss: Loss, specimens: Batch) -> None:
     Raises:
         BatchNormForbidden: a module normalises over the batch.
         NotPerExample: the loss is not one value for each example.
+        NotVectorisable: `torch.func` cannot do what the model does.
         ExamplesInterfere: a gradient in a batch differs from the gradient alone.
     """
     for name, module in model.named_modules():
         if isinstance(module, BATCH_NORMS):
             raise BatchNormForbidden(name)
     gradients = FunctionalGradients(model, loss, lambda _: specimens, len(specimens[0]))
-    vectorised = gradients.of(flat_parameters(model), specimens)
+    try:
+        vectorised = gradients.of(flat_parameters(model), specimens)
+    except (RuntimeError, NotImplementedError) as error:
+        raise NotVectorisable(error) from error
     together = _loss_gradients(model, loss, specimens)
     for row in range(len(specimens[0])):
         alone = _loss_gradients(model, loss, tuple(t[row : row + 1] for t in specimens))[0]

@@ -96,6 +96,13 @@ def test_a_status_becomes_the_error_that_says_who_can_mend_it(code, kind):
     assert type(error_of(error, "host:1")) is kind
 
 
+def test_a_certificate_for_another_host_is_said():
+    empty = grpc.aio.Metadata()
+    details = "Custom verification check failed: Hostname Verification Check failed."
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, details=details)
+    assert "issue it with `--host`" in str(error_of(error, "host:1"))
+
+
 def test_a_failed_handshake_speaks_of_certificates():
     empty = grpc.aio.Metadata()
     code = grpc.StatusCode.UNAVAILABLE

@@ -12,6 +12,7 @@ from gateway.training import (
     FunctionalGradients,
     LocalSteps,
     NotPerExample,
+    NotVectorisable,
     check_model,
     flat_parameters,
     layout_of,
@@ -178,3 +179,19 @@ def test_weight_decay_pulls_towards_zero():
     local.step(torch.zeros(5, dtype=torch.float64))
     assert_close(local.parameters, start * 0.95)
     assert_close(local.difference, start * 0.95 - start)
+
+
+class Branching(nn.Module):
+    """Looks at its input's values, which `torch.func` cannot for many examples at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(inputs) * (1 if inputs.sum().item() > 0 else 2)
+
+
+def test_a_model_that_branches_on_its_data_is_refused_with_the_way_out():
+    with pytest.raises(NotVectorisable, match=r"item\(\).*neither branch on the data"):
+        check_model(Branching(), loss, Examples(4).batch(range(4)))
