@@ -68,8 +68,7 @@ class Evaluator:
         while (word := await newest.get()) is not None:
             _, last = word
             status, plan = last
-            if not self._datasets:
-                await asyncio.to_thread(self._prepare, plan_from_bytes(plan))
+            await asyncio.to_thread(self._dataset, plan_from_bytes(plan), "dev")
             if status.published_round and status.weights is not None and not status.has_ended:
                 if status.weights not in scored:
                     await self._record(status, plan, status.weights, "dev")
@@ -80,11 +79,12 @@ class Evaluator:
             raise RuntimeError(msg)
         return last
 
-    def _prepare(self, plan: Plan) -> None:
-        splits: tuple[Split, ...] = ("dev", "test")
-        for split in splits:
+    def _dataset(self, plan: Plan, split: Split) -> Dataset:
+        """Return a split, read when it is first needed: the test split when all is trained."""
+        if split not in self._datasets:
             data = self._data.model_copy(update={"split": split})
             self._datasets[split] = self._task.read(data, plan.task.labels, self._cache)
+        return self._datasets[split]
 
     async def _record(
         self, status: RunStatus, plan: bytes, weights: WeightsId, split: Split
@@ -105,4 +105,4 @@ class Evaluator:
     def _score(self, plan: Plan, data: memoryview, split: Split) -> Scores:
         model = self._task.build_model(plan.task.labels)
         load_weights(model, Weights.from_bytes(data, plan.task.layout))
-        return self._task.score(model, self._datasets[split])
+        return self._task.score(model, self._dataset(plan, split))

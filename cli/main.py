@@ -21,8 +21,9 @@ app = typer.Typer(
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    from cli import demo_command, model_commands
+    from cli import demo_command, model_commands, plan_commands
 
+    app.add_typer(plan_commands.app, name="plan")
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)
 

@@ -55,6 +55,13 @@ def read_plan(path: Path) -> tuple[Plan, Weights]:
         SettingsInvalid: the file cannot be read, or a field does not hold what it must.
         EpsilonAboveTarget: the plan could spend more than the target it states.
     """
+    plan, initial = draft_plan(path)
+    check_target(plan)
+    return plan, initial
+
+
+def draft_plan(path: Path) -> tuple[Plan, Weights]:
+    """Return the same, whatever the plan spends; raise SettingsInvalid."""
     fields = dict(read_toml(path))
     try:
         table = TaskTable.model_validate(fields.pop("task", None))
@@ -70,7 +77,6 @@ def complete(fields: dict[str, Any], task: Task, labels: tuple[str, ...]) -> tup
     plan = Plan(
         **{**_with_noise(_with_maximum(fields)), "task": spec, "initial_weights": initial.digest}
     )
-    check_target(plan)
     return plan, initial
 
 

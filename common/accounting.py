@@ -27,6 +27,7 @@ INTEGER_ORDERS: tuple[int, ...] = (*range(2, 64), 128, 256, 512, 1024)
 FEW_ORDERS = (2, 4, 8, 16, 32)  # enough to tell whether epsilon is near what PLD cannot do
 SIGMA_PARTS = 10_000  # a calibrated noise multiplier has four decimals
 LARGEST_SIGMA = 1_000_000
+RATE_PARTS = 10_000  # of a sampling rate, as above
 
 Steps: TypeAlias = tuple[tuple[tuple[float, float], int], ...]  # ((sigma, q), steps), sorted
 
@@ -130,6 +131,14 @@ def epsilon_pld(
     return _pld(_merged(events), delta, interval)
 
 
+def epsilon_replace_one(events: Iterable[PrivacyEvent], delta: float) -> float:
+    """Return an upper bound on epsilon by PLD where neighbours differ by one unit exchanged.
+
+    It is infinite where adding or removing one unit already costs more than PLD can say.
+    """
+    return _pld(_merged(events), delta, PLD_INTERVAL, replaced=True)
+
+
 def epsilon_at_bounds(plan: Plan) -> float:
     """Return the most that `plan` lets any gateway spend, at its delta: by PLD, at its bounds."""
     noise_multiplier, sampling_rate, steps = plan.loosest()
@@ -201,6 +210,19 @@ def noise_for(target_epsilon: float, *, sampling_rate: float, steps: int, delta:
     return _least(enough, low // 2, high) / SIGMA_PARTS  # `low` may do with fine buckets
 
 
+def rate_for(
+    target_epsilon: float, *, noise_multiplier: float, steps: int, delta: float
+) -> float | None:
+    """Return the largest sampling rate, of four decimals, within the target, or None."""
+
+    def too_much(parts: int, interval: float) -> bool:
+        event = PrivacyEvent(noise_multiplier, parts / RATE_PARTS, steps)
+        return _pld(_merged((event,)), delta, interval) > target_epsilon
+
+    parts = _least(too_much, 0, RATE_PARTS + 1) - 1
+    return parts / RATE_PARTS or None
+
+
 def rounded_up(value: float, decimals: int = 4) -> str:
     """Return `value` for people to read, never below what it is."""
     if not math.isfinite(value):
@@ -257,14 +279,19 @@ def _merged(events: Iterable[PrivacyEvent]) -> Steps:
 
 
 @lru_cache(maxsize=1024)
-def _pld(steps: Steps, delta: float, interval: float) -> float:
+def _pld(steps: Steps, delta: float, interval: float, *, replaced: bool = False) -> float:
+    from dp_accounting import NeighboringRelation  # noqa: PLC0415
     from dp_accounting.pld import PLDAccountant  # noqa: PLC0415  # a second to import
 
     bound = _rdp(steps, delta, FEW_ORDERS)
     if bound > LARGEST_PLD or not 0 < sum(count for _, count in steps) <= MOST_PLD_STEPS:
-        return _rdp(steps, delta)
-    # above an epsilon of 100 wider buckets bound the memory that a hostile plan can ask for
-    accountant = PLDAccountant(value_discretization_interval=interval * max(1.0, bound / 100))
+        return math.inf if replaced and steps else _rdp(steps, delta)
+    relations = NeighboringRelation
+    accountant = PLDAccountant(
+        relations.REPLACE_ONE if replaced else relations.ADD_OR_REMOVE_ONE,
+        # above an epsilon of 100 wider buckets bound the memory that a hostile plan can ask for
+        value_discretization_interval=interval * max(1.0, bound / 100),
+    )
     for (sigma, rate), count in steps:
         accountant.compose(_dp_event(sigma, rate), count)
     return float(accountant.get_epsilon(delta))

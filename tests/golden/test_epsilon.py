@@ -12,7 +12,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from common.accounting import PrivacyEvent, epsilon, epsilon_pld, epsilon_rdp
+from common.accounting import PrivacyEvent, epsilon, epsilon_pld, epsilon_rdp, epsilon_replace_one
 
 MNIST = 256 / 60000
 CASES = {  # mechanisms, delta: PLD, RDP, to the last digit
@@ -68,6 +68,12 @@ def test_both_accountants_give_the_reference_figures(case):
     events, delta, pld, rdp = CASES[case]
     spent = epsilon(events, delta)
     assert (round(spent.pld, 5), round(spent.rdp, 5)) == (pld, rdp)
+
+
+def test_exchanging_one_unit_costs_more_than_adding_or_removing_it():
+    events = [PrivacyEvent(1.0, 0.0128, 2000)]
+    assert round(epsilon_replace_one(events, 1e-6), 3) == 6.203
+    assert round(epsilon_pld(events, 1e-6), 3) == 3.865
 
 
 @pytest.mark.parametrize("case", TUTORIAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.plan_file import EpsilonAboveTarget, complete
+from cli.plan_file import EpsilonAboveTarget, check_target, complete
 from common.accounting import PrivacyEvent, epsilon_pld
 from tests.tiny_task import TASK
 
@@ -47,8 +47,9 @@ def test_noise_that_is_not_given_is_the_least_that_meets_the_target():
 def test_a_plan_that_could_pass_its_target_at_its_bounds_is_refused():
     given = {**fields()["hyperparameters"], "noise_multiplier": 40.0}
     bounds = {"noise_multiplier": {"minimum": 8.0}}
+    plan, _ = complete(fields(hyperparameters=given, bounds=bounds), TASK, LABELS)
     with pytest.raises(EpsilonAboveTarget, match=r"noise multiplier 8\.0.*raise the noise's floor"):
-        complete(fields(hyperparameters=given, bounds=bounds), TASK, LABELS)
+        check_target(plan)
 
 
 @pytest.mark.parametrize("missing", ["rounds", "privacy", "hyperparameters", "participants"])

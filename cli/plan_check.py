@@ -1,0 +1,159 @@
+"""What a plan costs in privacy, and what its noise leaves of the signal, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from common.accounting import (
+    COARSE_INTERVAL,
+    Budget,
+    PrivacyEvent,
+    TargetOutOfReach,
+    epsilon,
+    epsilon_at_bounds,
+    epsilon_pld,
+    epsilon_replace_one,
+    last_affordable_round,
+    noise_for,
+    rate_for,
+)
+from common.plan import Relation, Unit
+
+if TYPE_CHECKING:
+    from common.hyperparameters import Hyperparameters
+    from common.plan import Plan
+
+ROWS = 10  # rounds of a plan whose epsilon is shown
+MOST_ROUNDS = 100_000  # what a plan may have
+
+
+class GatewayCost(BaseModel):
+    """What one gateway spends with the values that the plan gives it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gateway: str
+    noise_multiplier: float
+    sampling_rate: float
+    steps_per_round: int
+    epsilon_after_round: dict[int, float]  # add or remove one, by PLD in wide buckets
+    epsilon: float  # after all rounds: add or remove one, by PLD
+    epsilon_rdp: float
+    epsilon_replace_one: float  # by PLD
+
+
+class Change(BaseModel):
+    """What reaches a target alone, all else as it is; None: nothing does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    noise_multiplier: float | None  # the least
+    sampling_rate: float | None  # the largest
+    rounds: int | None  # the most
+
+
+class PlanCheck(BaseModel):
+    """What there is to know of a plan before it runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    unit: Unit
+    relation: Relation
+    delta: float
+    rounds: int
+    target_epsilon: float
+    epsilon_at_bounds: float  # the most that an override can make a gateway spend
+    is_within_target: bool
+    noise_to_signal: float  # of one round's averaged update, see `noise_to_signal`
+    gateways: tuple[GatewayCost, ...]
+    to_reach_target: Change  # from the plan's bounds
+
+
+def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
+    """Return what `plan` costs, and what would bring it to a target: its own, or another."""
+    target = plan.privacy.target_epsilon if target_epsilon is None else target_epsilon
+    at_bounds = epsilon_at_bounds(plan)
+    return PlanCheck(
+        plan=plan.name,
+        unit=plan.privacy.unit,
+        relation=plan.privacy.relation,
+        delta=plan.privacy.delta,
+        rounds=plan.rounds.count,
+        target_epsilon=target,
+        epsilon_at_bounds=at_bounds,
+        is_within_target=at_bounds <= target,
+        noise_to_signal=noise_to_signal(plan),
+        gateways=tuple(_cost(plan, participant.gateway) for participant in plan.participants),
+        to_reach_target=_changes(plan, target),
+    )
+
+
+def noise_to_signal(plan: Plan) -> float:
+    r"""Return how large the noise is beside the signal in one round's averaged update.
+
+    .. math:: \sqrt{\frac{d}{k} \sum_g \left(\frac{w_g \sigma_g}{B_g}\right)^2}
+
+    with d trainable parameters, k local steps of plain SGD, shares w_g of the average and expected
+    batches B_g: the expected norm of the noise over the largest norm that clipped gradients can
+    have, when all of them point the same way. Real gradients do not; the server's momentum and its
+    average over rounds make the noise smaller again.
+    """
+    names = [participant.gateway for participant in plan.participants]
+    total = sum(plan.weight(name) for name in names)
+    variance = 0.0
+    for participant in plan.participants:
+        how = plan.assigned(participant.gateway)
+        share = plan.weight(participant.gateway) / total
+        batch = participant.declared_units * how.sampling_rate
+        variance += (share * how.noise_multiplier / batch) ** 2 / how.local_steps
+    return math.sqrt(plan.task.layout.size * variance)
+
+
+def _cost(plan: Plan, gateway: str) -> GatewayCost:
+    how, delta, rounds = plan.assigned(gateway), plan.privacy.delta, plan.rounds.count
+    per_round = _event(how)
+    spent = epsilon([per_round.times(rounds)], delta)
+    shown = sorted({max(1, round(rounds * row / ROWS)) for row in range(1, ROWS + 1)})
+    return GatewayCost(
+        gateway=gateway,
+        noise_multiplier=how.noise_multiplier,
+        sampling_rate=how.sampling_rate,
+        steps_per_round=how.local_steps,
+        epsilon_after_round={
+            count: epsilon_pld([per_round.times(count)], delta, interval=COARSE_INTERVAL)
+            for count in shown[:-1]
+        }
+        | {rounds: spent.pld},
+        epsilon=spent.pld,
+        epsilon_rdp=spent.rdp,
+        epsilon_replace_one=epsilon_replace_one([per_round.times(rounds)], delta),
+    )
+
+
+def _changes(plan: Plan, target: float) -> Change:
+    noise, rate, steps = plan.loosest()
+    delta, every = plan.privacy.delta, steps * plan.rounds.count
+    try:
+        least: float | None = noise_for(target, sampling_rate=rate, steps=every, delta=delta)
+    except TargetOutOfReach:
+        least = None
+    rounds = last_affordable_round(
+        (),
+        PrivacyEvent(noise, rate, steps),
+        budget=Budget(target, delta),
+        delta=delta,
+        rounds=MOST_ROUNDS,
+    )
+    return Change(
+        noise_multiplier=least,
+        sampling_rate=rate_for(target, noise_multiplier=noise, steps=every, delta=delta),
+        rounds=rounds or None,
+    )
+
+
+def _event(how: Hyperparameters) -> PrivacyEvent:
+    return PrivacyEvent(how.noise_multiplier, how.sampling_rate, how.local_steps)
