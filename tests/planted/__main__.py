@@ -38,7 +38,8 @@ def _outcome(case: ET.Element) -> str:
     failure = case.find("failure")
     if failure is None:
         return "broken" if case.find("error") is not None else "passed"
-    return "failed" if "assert" in failure.get("message", "").lower() else "broken"
+    words = failure.get("message", "").lower()
+    return "failed" if "assert" in words or "did not raise" in words else "broken"
 
 
 def _worst(results: list[str]) -> str:

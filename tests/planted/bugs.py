@@ -11,6 +11,8 @@ from dataclasses import dataclass
 DP_SGD = "gateway/dp_sgd.py"
 GATEWAY = "gateway/gateway.py"
 SAMPLING = "gateway/sampling.py"
+CHARGES = "gateway/charges.py"
+LEDGER = "gateway/ledger.py"
 
 UNIT = "tests/unit/gateway"
 ROUND = "tests/service/gateway/test_fed_round.py"
@@ -101,5 +103,22 @@ BUGS = (
         faulty="        self._site.dataset.batch([0])\n"
         "        charged = self._charge(run, train)\n",
         caught_by=f"{ROUND}::test_the_charge_is_on_the_disk_before_the_first_example_is_read",
+    ),
+    Bug(
+        name="one noise key for two parents",
+        path=CHARGES,
+        sound='            "parent": self.parent,\n',
+        faulty="",
+        caught_by="tests/service/gateway/test_ledger_on_disk.py"
+        "::test_keys_differ_over_everything_that_a_round_is_bound_to",
+    ),
+    Bug(
+        name="a second parent for a charged round",
+        path=LEDGER,
+        sound="        raise Equivocation("
+        "run, number, charged=row.parent, offered=charge.parent)\n",
+        faulty="        pass\n",
+        caught_by="tests/service/gateway/test_ledger_on_disk.py"
+        "::test_a_second_parent_for_a_charged_round_is_refused_and_recorded",
     ),
 )
