@@ -40,7 +40,7 @@ BUGS = (
         path=DP_SGD,
         sound="    norms = torch.linalg.vector_norm(rows, dim=1)\n",
         faulty="    norms = torch.linalg.vector_norm(rows.mean(dim=0)).expand(len(rows))\n",
-        caught_by=f"{UNIT}/test_dp_sgd.py"
+        caught_by="tests/service/gateway/test_sensitivity.py"
         "::test_removing_any_example_moves_the_sum_by_at_most_the_clipping_norm",
     ),
     Bug(

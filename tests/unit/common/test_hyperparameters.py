@@ -64,7 +64,7 @@ def outcome(default, profile, override, floor, least, most):
     floor=st.sampled_from(MAYBE),
     limits=st.tuples(st.sampled_from(MAYBE), st.sampled_from(MAYBE)),
 )
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_what_becomes_of_a_value_equals_the_truth_table(default, profile, override, floor, limits):
     case = (default, profile, override, floor, *limits)
     assert outcome(*case) == expected(*case)
