@@ -95,22 +95,24 @@ def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
 def noise_to_signal(plan: Plan) -> float:
     r"""Return how large the noise is beside the signal in one round's averaged update.
 
-    .. math:: \sqrt{\frac{d}{k} \sum_g \left(\frac{w_g \sigma_g}{B_g}\right)^2}
+    .. math:: \frac{\sqrt{d \sum_g k_g (w_g \eta_g C_g \sigma_g / B_g)^2}}
+                  {\sum_g k_g w_g \eta_g C_g}
 
-    with d trainable parameters, k local steps of plain SGD, shares w_g of the average and expected
-    batches B_g: the expected norm of the noise over the largest norm that clipped gradients can
-    have, when all of them point the same way. Real gradients do not; the server's momentum and its
-    average over rounds make the noise smaller again.
+    with d trainable parameters, k local steps of plain SGD at rate eta, clipping norms C, shares w
+    of the average and expected batches B: the expected norm of the noise over the largest norm
+    that clipped gradients can have, when all of them point the same way. Real gradients do not; the
+    server's momentum and its average over rounds make the noise smaller again.
     """
     names = [participant.gateway for participant in plan.participants]
     total = sum(plan.weight(name) for name in names)
-    variance = 0.0
+    variance = signal = 0.0
     for participant in plan.participants:
         how = plan.assigned(participant.gateway)
-        share = plan.weight(participant.gateway) / total
-        batch = participant.declared_units * how.sampling_rate
-        variance += (share * how.noise_multiplier / batch) ** 2 / how.local_steps
-    return math.sqrt(plan.task.layout.size * variance)
+        step = plan.weight(participant.gateway) / total * how.learning_rate * how.clipping_norm
+        noise = step * how.noise_multiplier / (participant.declared_units * how.sampling_rate)
+        variance += how.local_steps * noise**2
+        signal += how.local_steps * step
+    return math.sqrt(plan.task.layout.size * variance) / signal
 
 
 def _cost(plan: Plan, gateway: str) -> GatewayCost:

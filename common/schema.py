@@ -44,11 +44,13 @@ def bring_up_to_date(engine: Engine, schema: Schema) -> None:
     that its migrations lead to the same.
 
     Raises:
-        SchemaUnknown: there are tables of another version, perhaps a newer one.
+        SchemaUnknown: there are tables of another version, perhaps a newer one, or of none.
     """
     with engine.begin() as connection:
         present = _revision(connection)
         if present is None:
+            if lost := schema.tables.tables.keys() & inspect(connection).get_table_names():
+                raise SchemaUnknown(f"it holds {sorted(lost)} but no version")
             schema.tables.create_all(connection)
             REVISIONS.metadata.create_all(connection)
             connection.execute(insert(REVISIONS).values(version_num=schema.newest))

@@ -90,7 +90,11 @@ def _largest_epsilon(status: RunStatus, plan: Plan) -> str:
     """Return it with two digits, of which wide buckets are enough: they leave time to train."""
     charged = [charged_to(gateway) for gateway in status.gateways]
     delta = plan.privacy.delta
-    spent = [epsilon_pld(known, delta, interval=COARSE_INTERVAL) for known in charged if known]
+    spent = [
+        epsilon_pld(known, delta, interval=COARSE_INTERVAL)
+        for known in charged
+        if known is not None
+    ]
     return rounded_up(max(spent), 2) if spent else "none"
 
 

@@ -84,3 +84,13 @@ def test_a_schema_of_another_version_is_left_alone(schema, fresh):
     with pytest.raises(SchemaUnknown, match=r"9999.*start that version, or a newer one"):
         bring_up_to_date(engine, schema)
     assert tables_of(engine) == before
+
+
+@SCHEMAS
+def test_tables_without_a_version_are_not_taken_for_an_empty_database(schema, fresh):
+    engine = fresh()
+    bring_up_to_date(engine, schema)
+    with engine.begin() as connection:
+        connection.execute(text("drop table alembic_version"))
+    with pytest.raises(SchemaUnknown, match="but no version"):
+        bring_up_to_date(engine, schema)

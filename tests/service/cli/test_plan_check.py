@@ -91,15 +91,15 @@ def test_bounds_count_not_the_values_given():
 
 
 def test_noise_to_signal_is_what_a_simulated_round_shows():
-    steps, clip, draws = 3, 0.3, 4000
-    offered = plan(noise=20.0, steps=steps)
+    steps, draws = 3, 4000
+    offered = plan(noise=20.0, steps=steps, profiles={"b": {"clipping_norm": 0.9}})
     size = offered.task.layout.size
     generator = np.random.default_rng(0)
-    update = np.zeros((draws, size))
-    for units, share in ((60, 60 / 90), (30, 30 / 90)):
+    update, largest = np.zeros((draws, size)), 0.0
+    for units, share, clip in ((60, 60 / 90, 0.3), (30, 30 / 90, 0.9)):
         noise = generator.normal(scale=20.0 * clip, size=(draws, steps, size))
         update += share * noise.sum(axis=1) / units
-    largest = steps * clip  # every gradient clipped and of one direction
+        largest += share * steps * clip  # every gradient clipped and of one direction
     found = np.sqrt((update**2).sum(axis=1).mean()) / largest
     assert noise_to_signal(offered) == pytest.approx(found, rel=0.02)
 
