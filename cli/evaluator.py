@@ -68,7 +68,8 @@ class Evaluator:
         while (word := await newest.get()) is not None:
             _, last = word
             status, plan = last
-            await asyncio.to_thread(self._dataset, plan_from_bytes(plan), "dev")
+            if not self._datasets:
+                await asyncio.to_thread(self._dataset, plan_from_bytes(plan), "dev")
             if status.published_round and status.weights is not None and not status.has_ended:
                 if status.weights not in scored:
                     await self._record(status, plan, status.weights, "dev")

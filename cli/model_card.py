@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.accounting import PrivacyEvent, epsilon, rounded_up
+from common.accounting import PrivacyEvent, epsilon, round_event, rounded_up
 from common.config import problems_of
 from common.errors import RequestError
 from common.plan import Plan, Relation, Unit
@@ -76,9 +76,7 @@ def charged_to(status: GatewayStatus) -> tuple[PrivacyEvent, ...] | None:
         return ()
     if status.answer.insecure_deterministic:
         return None
-    given = status.answer.hyperparameters
-    steps = given.local_steps * status.rounds_invited
-    return (PrivacyEvent(given.noise_multiplier, given.sampling_rate, steps),)
+    return (round_event(status.answer.hyperparameters).times(status.rounds_invited),)
 
 
 def card_of(status: RunStatus, plan: Plan) -> ModelCard:

@@ -19,11 +19,11 @@ from common.accounting import (
     last_affordable_round,
     noise_for,
     rate_for,
+    round_event,
 )
 from common.plan import Relation, Unit
 
 if TYPE_CHECKING:
-    from common.hyperparameters import Hyperparameters
     from common.plan import Plan
 
 ROWS = 10  # rounds of a plan whose epsilon is shown
@@ -117,7 +117,7 @@ def noise_to_signal(plan: Plan) -> float:
 
 def _cost(plan: Plan, gateway: str) -> GatewayCost:
     how, delta, rounds = plan.assigned(gateway), plan.privacy.delta, plan.rounds.count
-    per_round = _event(how)
+    per_round = round_event(how)
     spent = epsilon([per_round.times(rounds)], delta)
     shown = sorted({max(1, round(rounds * row / ROWS)) for row in range(1, ROWS + 1)})
     return GatewayCost(
@@ -155,7 +155,3 @@ def _changes(plan: Plan, target: float) -> Change:
         sampling_rate=rate_for(target, noise_multiplier=noise, steps=every, delta=delta),
         rounds=rounds or None,
     )
-
-
-def _event(how: Hyperparameters) -> PrivacyEvent:
-    return PrivacyEvent(how.noise_multiplier, how.sampling_rate, how.local_steps)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from common.errors import RequestError
+from common.hyperparameters import Hyperparameters
 from common.plan import Plan, Relation
 
 PLD_INTERVAL = 1e-4  # width of a bucket of the privacy loss; always rounded to the worse side
@@ -79,6 +80,11 @@ class PrivacyEvent:
         """Return the event that repeats this one `rounds` times."""
         steps = self.steps * rounds
         return PrivacyEvent(self.noise_multiplier, self.sampling_rate, steps, self.mechanism)
+
+
+def round_event(how: Hyperparameters) -> PrivacyEvent:
+    """Return what one round of `how` will cost, for projections: nothing is drawn."""
+    return PrivacyEvent(how.noise_multiplier, how.sampling_rate, how.local_steps)
 
 
 @dataclass(frozen=True)
@@ -286,9 +292,9 @@ def _pld(steps: Steps, delta: float, interval: float, *, replaced: bool = False)
     bound = _rdp(steps, delta, FEW_ORDERS)
     if bound > LARGEST_PLD or not 0 < sum(count for _, count in steps) <= MOST_PLD_STEPS:
         return math.inf if replaced and steps else _rdp(steps, delta)
-    relations = NeighboringRelation
+    relation = "REPLACE_ONE" if replaced else "ADD_OR_REMOVE_ONE"
     accountant = PLDAccountant(
-        relations.REPLACE_ONE if replaced else relations.ADD_OR_REMOVE_ONE,
+        NeighboringRelation[relation],
         # above an epsilon of 100 wider buckets bound the memory that a hostile plan can ask for
         value_discretization_interval=interval * max(1.0, bound / 100),
     )

@@ -16,6 +16,7 @@ from common.accounting import (
     epsilon_at_bounds,
     is_within,
     last_affordable_round,
+    round_event,
     rounded_up,
 )
 from common.hyperparameters import (
@@ -102,13 +103,6 @@ def review(
         return refused
     everything = (*spent, round_event(effective).times(plan.rounds.count))
     return Accepted(effective, epsilon(everything, plan.privacy.delta))
-
-
-def round_event(effective: Hyperparameters) -> PrivacyEvent:
-    """Return what one round of `effective` will cost, for projections: nothing is drawn."""
-    return PrivacyEvent(
-        effective.noise_multiplier, effective.sampling_rate, steps=effective.local_steps
-    )
 
 
 def _outside_bounds(plan: Plan, gateway: str, effective: Hyperparameters) -> Refused | None:

@@ -13,7 +13,6 @@ from common.errors import UnavailableError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from types import TracebackType
     from typing import Self
 
 GRACE_S = 10.0
@@ -43,12 +42,7 @@ class Processes:
         self._scratch.mkdir(exist_ok=True)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self, name: str, *arguments: str) -> None:

@@ -5,10 +5,10 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.accounting import PrivacyEvent, epsilon_pld
+from common.accounting import PrivacyEvent, epsilon_pld, round_event
 from common.hyperparameters import Bounds, Overrides, Range
 from common.protocol import RefusalReason
-from gateway.policy import Accepted, Policy, Refused, review, round_event
+from gateway.policy import Accepted, Policy, Refused, review
 from tests.unit.gateway.toys import CLINIC, HOW, plan
 
 CHEAP = HOW.model_copy(update={"noise_multiplier": 20.0, "sampling_rate": 1.0, "local_steps": 1})
