@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.model_card import charged_to
-from common.accounting import COARSE_INTERVAL, epsilon_pld, rounded_up
+from common.accounting import COARSE_INTERVAL, PLD_INTERVAL, epsilon_pld, rounded_up
 from common.console import ERRORS
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from common.clock import Clock
     from common.plan import Plan
-    from common.protocol import RunStatus
+    from common.protocol import GatewayStatus, RunStatus
 
 
 class Progress:
@@ -87,15 +87,17 @@ class Progress:
 
 
 def _largest_epsilon(status: RunStatus, plan: Plan) -> str:
-    """Return it with two digits, of which wide buckets are enough: they leave time to train."""
-    charged = [charged_to(gateway) for gateway in status.gateways]
-    delta = plan.privacy.delta
+    """Return it with two digits; wide buckets leave time to train, and the end is exact."""
     spent = [
-        epsilon_pld(known, delta, interval=COARSE_INTERVAL)
-        for known in charged
-        if known is not None
+        epsilon_pld(charged, plan.privacy.delta, interval=_interval(gateway, plan))
+        for gateway in status.gateways
+        if (charged := charged_to(gateway)) is not None
     ]
     return rounded_up(max(spent), 2) if spent else "none"
+
+
+def _interval(gateway: GatewayStatus, plan: Plan) -> float:
+    return PLD_INTERVAL if gateway.rounds_invited >= plan.rounds.count else COARSE_INTERVAL
 
 
 def _f1(status: RunStatus) -> str:
