@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import Format, FormatOption, emit_json
+from common.plan import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,9 @@ def demo(  # noqa: PLR0913 - options of a command line
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds to publish.")] = None,
     target_epsilon: Annotated[float, typer.Option(min=0.01, help="Most that may be spent.")] = 8.0,
     delta: Annotated[float, typer.Option(help="Delta of the privacy statement.")] = 1e-5,
+    unit: Annotated[
+        Unit | None, typer.Option(help="What is protected; for letters the document if not said.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDGATE_DATA", help="Where corpora by name lie.")
     ] = None,
@@ -38,14 +42,13 @@ def demo(  # noqa: PLR0913 - options of a command line
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Train a private federation on this machine: an orchestrator, gateways, an evaluator."""
-    from cli.demo.settings import demo_settings
+    from cli.demo.settings import DemoPrivacy, demo_settings
 
     settings = demo_settings(
         corpus,
         gateways=gateways,
         rounds=rounds,
-        target_epsilon=target_epsilon,
-        delta=delta,
+        privacy=DemoPrivacy(target_epsilon, delta, unit),
         data_dir=data_dir,
     )
     with _folder(keep) as folder:

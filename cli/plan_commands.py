@@ -47,7 +47,7 @@ def check(
 
 def _show(found: PlanCheck) -> None:
     emit_table(
-        f"epsilon at delta {found.delta}, {found.unit} unit",
+        f"epsilon at delta {found.delta}, unit: {found.unit}",
         ("gateway", "noise", "rate", f"{found.relation}, PLD", "RDP", "replace_one, PLD"),
         [
             (

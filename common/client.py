@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Body,
         Chunk,
         Config,
+        Countersignature,
         Decline,
         Effective,
         Receipt,
@@ -57,3 +58,6 @@ class OrchestratorClient(Protocol):
 
     async def decline(self, decline: Decline) -> Receipt:
         """Say that no update will come for a round."""
+
+    async def get_ledger_head(self, *, insecure_deterministic: bool) -> Countersignature | None:
+        """Return the newest head of this gateway's ledger that was countersigned, if any was."""

@@ -21,9 +21,11 @@ FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Unit(StrEnum):
-    """What one person's contribution is counted as."""
+    """What is protected as a whole: sampled as one, clipped as one, added or removed as one."""
 
-    EXAMPLE = "example"
+    EXAMPLE = "example"  # one record, for text one sentence
+    DOCUMENT = "document"  # all records of one document
+    PERSON = "person"  # all records that one person alone owns
 
 
 class Relation(StrEnum):
@@ -59,7 +61,7 @@ class Participant(BaseModel):
     model_config = FROZEN
 
     gateway: Name
-    declared_units: Annotated[int, Field(gt=0)]  # public; never computed from the live row count
+    declared_units: Annotated[int, Field(gt=0)]  # of the plan's unit; public, never a live count
 
 
 class Privacy(BaseModel):

@@ -22,6 +22,10 @@ MaybeWeightsId: TypeAlias = Annotated[  # an absent digest is an empty string in
     CheckedWeightsId | None, BeforeValidator(lambda text: text or None)
 ]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
+SequenceNumber: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 62)]  # a database holds it signed
+Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+PublicKey: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Signature: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 RoundNumber: TypeAlias = Annotated[int, Field(ge=1)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
@@ -40,6 +44,7 @@ class RefusalReason(StrEnum):
     NOT_REPEATABLE = "not_repeatable"
     DELTA = "delta"
     FAILED = "failed"
+    LEDGER_ROLLED_BACK = "ledger_rolled_back"
 
 
 class WaitReason(StrEnum):
@@ -182,6 +187,25 @@ class UpdateKey:
 
 
 @dataclass(frozen=True)
+class LedgerHead:
+    """The last record of a gateway's ledger: its hash covers every record before it."""
+
+    sequence: SequenceNumber  # 0: there is no record
+    hash: Sha256
+    insecure_deterministic: bool = False  # of the ledger of seeded runs, which stands apart
+
+
+@dataclass(frozen=True)
+class Countersignature:
+    """The orchestrator's word that it has seen a head and will take no earlier one."""
+
+    federation: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    head: LedgerHead
+    public_key: PublicKey  # Ed25519, hexadecimal
+    signature: Signature  # of `common.countersignature.statement`
+
+
+@dataclass(frozen=True)
 class UpdateHeader:
     """What is said of an update before its bytes."""
 
@@ -189,6 +213,7 @@ class UpdateHeader:
     plan_digest: CheckedPlanId
     parent: CheckedWeightsId
     body: Body
+    ledger_head: LedgerHead | None = None  # of the ledger in which the update is charged
 
 
 @dataclass(frozen=True)
@@ -213,6 +238,7 @@ class Receipt:
 
     key: UpdateKey
     digest: CheckedWeightsId | None  # None for a round that was declined
+    countersigned: Countersignature | None = None  # of the header's ledger head
 
 
 @dataclass(frozen=True)

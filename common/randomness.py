@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from common.ids import GatewayId
 
 KEY_BYTES = 32
-BLOCK = 1 << 20  # values made at a time, an even number: bounds memory
+CIPHER_BLOCK = 16  # bytes
+SPARE = 16  # bytes of room that the cipher asks for beyond its output
+ZEROS = memoryview(bytes(1 << 20))  # what is encrypted, so that the key stream itself comes out
 
 Float64: TypeAlias = NDArray[np.float64]
 
@@ -47,33 +49,46 @@ def derive_key(secret: bytes, *, purpose: str, binding: Mapping[str, str]) -> by
 
 
 class RandomStream:
-    """Uniform and Gaussian values under one key; each bit of the key stream is used once."""
+    """Bytes and uniform values under one key; each bit of the key stream is used once."""
 
-    def __init__(self, key: bytes) -> None:
-        self._encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    def __init__(self, key: bytes, *, start: int = 0, end: int | None = None) -> None:
+        """Begin the key stream of `key` at byte `start`, a multiple of 16; end before `end`."""
+        self._key = key
+        self._position = start
+        self._end = end
+        counter = modes.CTR((start // CIPHER_BLOCK).to_bytes(CIPHER_BLOCK, "big"))
+        self._encryptor = Cipher(algorithms.AES256(key), counter).encryptor()
+
+    def read(self, count: int) -> bytearray:
+        """Return the next `count` bytes of the key stream."""
+        self._position += count
+        if self._end is not None and self._position > self._end:
+            message = f"a part of a key stream ends {self._position - self._end} bytes earlier"
+            raise ValueError(message)
+        room = bytearray(count + SPARE)
+        zeros = ZEROS[:count] if count <= len(ZEROS) else memoryview(bytes(count))
+        del room[self._encryptor.update_into(zeros, room) :]
+        return room
+
+    def reserve(self, count: int) -> RandomStream:
+        """Return the next `count` bytes as a stream of their own, and go on behind them.
+
+        It begins at a whole block of the cipher, so up to 15 bytes are left out.
+        """
+        start = _at_whole_block(self._position)
+        self._position = _at_whole_block(start + count)
+        behind = RandomStream(self._key, start=self._position)
+        self._encryptor = behind._encryptor
+        return RandomStream(self._key, start=start, end=start + count)
 
     def uniforms(self, count: int) -> Float64:
         """Return `count` values on the grid of 2^-53 in (0, 1], each equally likely."""
-        words = np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
+        words = np.frombuffer(self.read(8 * count), dtype="<u8")
         return np.ldexp(((words >> np.uint64(11)) + np.uint64(1)).astype(np.float64), -53)
 
-    def gaussian(self, count: int) -> Float64:
-        """Return `count` independent standard normal values, shape (count,), in float64.
 
-        The radius of each pair comes from a uniform of 53 bits, so the tail ends at 8.57.
-
-        Source:
-            Box and Muller 1958, "A Note on the Generation of Random Normal Deviates".
-        """
-        values = np.empty(count)
-        for start in range(0, count, BLOCK):
-            block = values[start : start + BLOCK]
-            pairs = -(-len(block) // 2)
-            radius = np.sqrt(-2.0 * np.log(self.uniforms(pairs)))
-            angle = 2.0 * np.pi * self.uniforms(pairs)
-            block[:pairs] = radius * np.cos(angle)
-            block[pairs:] = (radius * np.sin(angle))[: len(block) - pairs]
-        return values
+def _at_whole_block(position: int) -> int:
+    return -(-position // CIPHER_BLOCK) * CIPHER_BLOCK
 
 
 @dataclass(frozen=True)

@@ -4,4 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-SOFTWARE_VERSION = version("fedgate")
+
+def public_version(text: str) -> str:
+    """Return a version without its local part, which may name whoever built it, and where."""
+    return text.partition("+")[0]
+
+
+SOFTWARE_VERSION = public_version(version("fedgate"))

@@ -13,6 +13,7 @@ from common.protocol import (
     Body,
     Chunk,
     Config,
+    Countersignature,
     Decline,
     Effective,
     Receipt,
@@ -44,6 +45,7 @@ REFUSAL = Bridge(Refusal, pb.Refusal)
 BODY = Bridge(Body, weights_pb2.TransferHeader)
 KEY = Bridge(UpdateKey, pb.UpdateKey)
 UPDATE_HEADER = Bridge(UpdateHeader, pb.UpdateHeader)
+COUNTERSIGNATURE = Bridge(Countersignature, pb.LedgerCountersignature)
 DECLINE = Bridge(Decline, pb.Decline)
 REVIEW = Bridge(Review, pb.Review)
 TRAIN = Bridge(Train, pb.Train)
@@ -220,7 +222,11 @@ def upload_state_to_proto(state: UploadState) -> pb.GetUploadResponse:
 
 def receipt_to_proto(receipt: Receipt) -> pb.SubmitUpdateResponse:
     """Return the answer to SubmitUpdate."""
-    return pb.SubmitUpdateResponse(key=KEY.to_message(receipt.key), digest=receipt.digest or "")
+    return pb.SubmitUpdateResponse(
+        key=KEY.to_message(receipt.key),
+        digest=receipt.digest or "",
+        countersigned=_countersigned_to_proto(receipt.countersigned),
+    )
 
 
 def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
@@ -228,7 +234,29 @@ def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
     digest = (
         BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
     )
-    return Receipt(key=KEY.from_message(message.key), digest=digest)
+    countersigned = _countersigned_from_proto(message)
+    return Receipt(KEY.from_message(message.key), digest, countersigned)
+
+
+def ledger_head_to_proto(newest: Countersignature | None) -> pb.GetLedgerHeadResponse:
+    """Return the answer to GetLedgerHead."""
+    return pb.GetLedgerHeadResponse(countersigned=_countersigned_to_proto(newest))
+
+
+def ledger_head_from_proto(message: pb.GetLedgerHeadResponse) -> Countersignature | None:
+    """Return the answer to GetLedgerHead; its signature is not checked here."""
+    return _countersigned_from_proto(message)
+
+
+def _countersigned_to_proto(value: Countersignature | None) -> pb.LedgerCountersignature | None:
+    return None if value is None else COUNTERSIGNATURE.to_message(value)
+
+
+def _countersigned_from_proto(
+    message: pb.SubmitUpdateResponse | pb.GetLedgerHeadResponse,
+) -> Countersignature | None:
+    present = message.HasField("countersigned")
+    return COUNTERSIGNATURE.from_message(message.countersigned) if present else None
 
 
 def run_ids(texts: Sequence[str]) -> tuple[RunId, ...]:

@@ -34,9 +34,11 @@ from common.protocol import (
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
+from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.gateway import DeliveredWeights, TrainRound
-from gateway.policy import Accepted
+from gateway.policy import Accepted, Refused
 from gateway.transfers import fetch, send
+from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +53,7 @@ if TYPE_CHECKING:
 
 LOG = structlog.get_logger()
 ResultT = TypeVar("ResultT")
-# what a task, a full disk or a lack of memory may raise: the round is declined, the process lives
-FAILURES = (RuntimeError, ValueError, TypeError, OSError, MemoryError)
+DISTRUST = (CountersignatureForged, OrchestratorKeyChanged)  # nothing more is done for it
 
 
 class Superseded(ConflictError):
@@ -75,6 +76,15 @@ class AnotherPlan(ConflictError):
             f"the orchestrator offered plan {offered[:12]} and delivered {got[:12]}: "
             "neither is answered; ask its operator"
         )
+
+
+def reason_of(error: Exception) -> RefusalReason:
+    """Return the reason code of an error of ours; of any other only that something failed.
+
+    Others have a `reason` too, such as UnicodeDecodeError: it may quote the data.
+    """
+    reason = getattr(error, "reason", None) if isinstance(error, FederationError) else None
+    return reason if isinstance(reason, RefusalReason) else RefusalReason.FAILED
 
 
 async def in_thread(work: Callable[[], ResultT]) -> ResultT:
@@ -113,7 +123,8 @@ class Agent:
 
         Raises:
             Superseded: a newer process of this gateway took over.
-            RequestError, ConflictError: the orchestrator refuses this gateway for good.
+            RequestError, ConflictError: the orchestrator refuses this gateway for good, or signs
+                what it should not.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -123,7 +134,11 @@ class Agent:
             raise group.exceptions[0] from None
 
     async def _listen(self) -> None:
-        """Keep a lease and a stream open; leave the newest word on each run."""
+        """Keep a lease and a stream open; leave the newest word on each run.
+
+        The newest countersigned head is learned before any word: a ledger that lacks it spends
+        nothing more.
+        """
         waits = self._backoff.waits()
         while True:
             try:
@@ -141,6 +156,9 @@ class Agent:
             Versions(PROTOCOL_VERSION, SOFTWARE_VERSION, tasks)
         )
         LOG.info("registered", gateway=registration.gateway)
+        seeded = self._workshop.insecure_deterministic
+        newest = await self._client.get_ledger_head(insecure_deterministic=seeded)
+        self._workshop.confirm(newest)
         self._connected(True)
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
@@ -159,6 +177,8 @@ class Agent:
                 LOG.warning("will_try_again", run=run, why=str(error))
                 await asyncio.sleep(next(waits))
                 self._news.put_back(run, news)
+            except DISTRUST:
+                raise
             except FederationError as error:
                 LOG.warning("refused", run=run, why=str(error))
 
@@ -207,11 +227,15 @@ class Agent:
         if train.remaining_s <= 0:
             LOG.info("too_late", run=run, round=train.round)  # nothing is charged for a lost round
             return
+        key = UpdateKey(run, train.round)
         if run not in self._plans:
             LOG.info("plan_read_again", run=run)
-            await self._verdict(run, (await self._client.get_config(run)).plan_digest)
+            verdict = await self._verdict(run, (await self._client.get_config(run)).plan_digest)
+            if isinstance(verdict, Refused):
+                LOG.warning("round_declined", run=run, round=train.round, why=verdict.sentence)
+                await self._client.decline(Decline(key, Refusal(verdict.reason, verdict.field)))
+                return
         gateway = self._workshop.gateway(run)
-        key = UpdateKey(run, train.round)
         if gateway is None:
             await self._client.decline(Decline(key, Refusal(RefusalReason.FAILED)))
             return
@@ -221,8 +245,7 @@ class Agent:
             raise
         except (FederationError, *FAILURES) as error:
             LOG.exception("round_declined", run=run, round=train.round)
-            reason = getattr(error, "reason", RefusalReason.FAILED)
-            await self._client.decline(Decline(key, Refusal(reason)))
+            await self._client.decline(Decline(key, Refusal(reason_of(error))))
             return
         await self._send(key, train, update)
 
@@ -239,6 +262,8 @@ class Agent:
         data = update.to_bytes()
         plan_digest, _ = self._plans[key.run_id]
         body = Body(update.digest, len(data))
-        header = UpdateHeader(key, plan_digest, train.weights.digest, body)
-        await send(self._client, header, memoryview(data))
+        head = self._workshop.ledger_head
+        header = UpdateHeader(key, plan_digest, train.weights.digest, body, head)
+        receipt = await send(self._client, header, memoryview(data))
+        self._workshop.confirm(receipt.countersigned)
         LOG.info("counted", run=key.run_id, round=key.round, update=update.digest[:12])

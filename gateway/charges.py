@@ -7,7 +7,7 @@ secret of its noise is erased.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -178,6 +178,18 @@ class RoundReleased(ConflictError):
         )
 
 
+class RoundMerged(ConflictError):
+    """A round is asked for whose charge came from another image of the ledger."""
+
+    reason = RefusalReason.NOT_REPEATABLE
+
+    def __init__(self, run: RunId, number: int) -> None:
+        super().__init__(
+            f"round {number} of run {run!r} was charged in another image of this ledger, whose "
+            "keys were not taken over: it cannot be trained again"
+        )
+
+
 class UpdateNotRepeatable(ConflictError):
     """A round that was trained before came out with other bytes."""
 
@@ -224,6 +236,21 @@ class DataAlreadyCharged(RequestError):
             f"{shared} examples of data set {name!r} were charged as {names}, more than a tenth of "
             "one of these: use the old name with its data, so that what they have spent stays "
             "counted"
+        )
+
+
+class UnitChanged(ConflictError):
+    """A data set that was charged under one unit of privacy is to be charged under another."""
+
+    field = "privacy.unit"
+    reason = RefusalReason.DATA_UNFIT
+
+    def __init__(self, name: str, *, charged: Iterable[Unit], asked: Unit) -> None:
+        units = " and ".join(sorted(charged))
+        super().__init__(
+            f"data set {name!r} was charged under the unit {units}, and the plan's unit is the "
+            f"{asked}: what was spent on the one says nothing of the other, no epsilon would hold; "
+            f"ask the operator for a plan of unit {units}, or train on data that are not charged"
         )
 
 

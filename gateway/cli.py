@@ -15,10 +15,9 @@ import typer
 
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
-from common.errors import RequestError
-from common.ids import GatewayId
-from common.tls import Role, identity_of
 from gateway.config import GatewayConfig
+from gateway.ledger_commands import app as ledger
+from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
 
 if TYPE_CHECKING:
@@ -31,29 +30,10 @@ app = typer.Typer(
     help="One site's side of a federation: trains on data that never leave it.",
 )
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="This gateway's settings, TOML.")]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--insecure-deterministic",
-        help="Seed all randomness, for tests: NOTHING IS PRIVATE, epsilon is reported as null.",
-    ),
-]
+app.add_typer(ledger, name="ledger")
+
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
-DeltaOption = Annotated[float, typer.Option(help="Delta of the statement.")]
-
-
-class NotAGatewaysCertificate(RequestError):
-    """The certificate in the settings does not name a gateway."""
-
-    field = "tls.certificate"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} does not name a gateway (fed://<federation>/gateway/<name>): issue one with "
-            "`fedgate pki issue --role gateway --name NAME`"
-        )
 
 
 @app.command("run")
@@ -102,6 +82,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
 
 def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
     from common.randomness import InsecureSeed
+    from gateway.identity import gateway_name
     from gateway.workshop import Workshop
     from tasks.loading import load_task
 
@@ -110,25 +91,10 @@ def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
     return Workshop(name, settings, load_task(settings.task.reference), insecure)
 
 
-def gateway_name(certificate: Path) -> GatewayId:
-    """Return the gateway's name in a certificate file; raise NotAGatewaysCertificate."""
-    from cryptography import x509
-
-    try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound) as error:
-        raise NotAGatewaysCertificate(certificate) from error
-    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
-        identity = identity_of(uri)
-        if identity is not None and identity.role is Role.GATEWAY:
-            return GatewayId(identity.name)
-    raise NotAGatewaysCertificate(certificate)
-
-
 @app.command("check")
 def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Format.TEXT) -> None:
     """Check settings, certificate, task and every line of the data; nothing is charged."""
+    from gateway.identity import gateway_name
     from tasks.loading import load_task
 
     settings = load_settings(GatewayConfig, config)
@@ -140,6 +106,9 @@ def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
         return
     OUT.print(f"{name}: settings, certificate and data are in order")
     rows = [("sentences", report.sentences), ("words", report.words), *report.per_label.items()]
+    rows += [(f"units: {unit}", count) for unit, count in report.per_unit.items()]
+    if report.shared:
+        rows.append(("of several persons, left out where the unit is the person", report.shared))
     emit_table(f"{report.source}, {report.split}", ("what", "count"), rows)
 
 
@@ -151,42 +120,29 @@ def health(config: ConfigOption = Path("gateway.toml")) -> None:
     raise typer.Exit(0 if present else 1)
 
 
-@app.command("ledger")
-def ledger(
-    config: ConfigOption = Path("gateway.toml"),
-    delta: DeltaOption = 1e-5,
-    seed: SeedOption = None,
-    output: FormatOption = Format.TEXT,
-) -> None:
-    """Show everything that was ever charged on this gateway's data, and what it adds up to.
+@app.command("egress")
+def egress(output: FormatOption = Format.TEXT) -> None:
+    """List every field that may leave this gateway; nothing else can."""
+    from collections import Counter
 
-    It only reads, and may be asked while the gateway runs.
-    """
-    from common.accounting import rounded_up
-    from common.randomness import InsecureSeed
-    from gateway.ledger import epsilon_of
-    from gateway.workshop import open_ledger
+    from gateway.egress import BESIDE, MANIFEST
 
-    settings = load_settings(GatewayConfig, config)
-    insecure = None if seed is None else InsecureSeed(seed, gateway_name(settings.tls.certificate))
-    book = open_ledger(settings.state, insecure, exclusive=False)
-    charges = [c for c in book.charges() if c.terms.data.name == settings.data_set]
-    spent = epsilon_of(book, settings.data_set, delta)
-    book.close()
+    entries = tuple(MANIFEST.values())
     if output is Format.JSON:
-        emit_json({"data_set": settings.data_set, "epsilon": spent, "charges": charges})
+        counts = Counter(entry.kind for entry in entries)
+        fields = [
+            {"field": e.field, "class": e.kind, "admits": e.rule.words, "why": e.why}
+            for e in entries
+        ]
+        beside = [{"name": a.name, "class": a.kind, "why": a.why} for a in BESIDE]
+        emit_json({"counts": counts, "fields": fields, "beside": beside})
         return
-    rows = [
-        (c.terms.run, c.round, c.event.noise_multiplier, c.event.sampling_rate, c.event.steps)
-        for c in charges
-    ]
-    columns = ("run", "round", "noise multiplier", "sampling rate", "steps")
-    emit_table(f"charges on {settings.data_set!r}", columns, rows)
-    if spent is None:
-        OUT.print("epsilon: none, the randomness was seeded: nothing is private")
-    else:
-        OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
-        OUT.print(f"at delta {delta}, {spent.relation} neighbours")
+    for entry in entries:
+        OUT.print(f"{entry.field}: {entry.kind}", style="bold")
+        OUT.print(f"    {entry.rule.words}\n    {entry.why}", markup=False)
+    for aside in BESIDE:
+        OUT.print(f"beside the messages, {aside.name}: {aside.kind or 'not hidden'}", style="bold")
+        OUT.print(f"    {aside.why}", markup=False)
 
 
 @app.command("epsilon")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from common import wire
 from common.channel import CALL_TIMEOUT_S, Client
 from common.wire_values import InvalidMessage
+from gateway.egress import MANIFEST
+from gateway.outgoing import GuardedChannel
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    import grpc.aio
+
     from common.ids import PlanId, RunId, WeightsId
     from common.protocol import (
         Body,
         Chunk,
         Config,
+        Countersignature,
         Decline,
         Effective,
         Receipt,
@@ -32,18 +37,20 @@ if TYPE_CHECKING:
         Versions,
     )
     from common.tls import TlsFiles
+    from gateway.egress import Manifest
 
 
 LOG = structlog.get_logger()
 
 
 class GrpcClient(Client):
-    """One gateway's channel to its orchestrator."""
+    """One gateway's channel to its orchestrator; nothing leaves that the manifest does not list."""
 
-    def __init__(self, address: str, tls: TlsFiles) -> None:
+    def __init__(self, address: str, tls: TlsFiles, manifest: Manifest = MANIFEST) -> None:
         """Prepare a channel to `address`, host:port; it connects with the first call."""
         super().__init__(address, tls)
-        self._stub = GatewayServiceStub(self._channel)
+        guarded = GuardedChannel(self._channel, manifest)
+        self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
 
     async def register(self, versions: Versions) -> Registration:
         """Say what this gateway is; learn what the orchestrator is."""
@@ -117,3 +124,10 @@ class GrpcClient(Client):
         with self._our_errors():
             response = await self._stub.SubmitUpdate(requests(), timeout=CALL_TIMEOUT_S)
         return wire.receipt_from_proto(response)
+
+    async def get_ledger_head(self, *, insecure_deterministic: bool) -> Countersignature | None:
+        """Return the newest head of this gateway's ledger that was countersigned, if any was."""
+        request = pb.GetLedgerHeadRequest(insecure_deterministic=insecure_deterministic)
+        with self._our_errors():
+            response = await self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S)
+        return wire.ledger_head_from_proto(response)

@@ -13,6 +13,7 @@ from common.ids import NAME_PATTERN
 from common.logs import LogSettings
 from common.tls import TlsFiles
 from gateway.policy import Policy
+from gateway.training import GradientsBy
 from tasks.task import DataConfig
 
 
@@ -38,6 +39,7 @@ class GatewayConfig(FileSettings):
     data: DataConfig
     policy: Policy
     hyperparameters: Overrides = Overrides()  # this gateway's own, over what the plan gives it
-    micro_batch: Annotated[int, Field(gt=0)] = 128  # examples whose gradients are held at once
+    gradients: GradientsBy = GradientsBy.ONE_BACKWARD  # how they are clipped one by one
+    micro_batch: Annotated[int, Field(gt=0)] = 64  # records that are worked on at once
     threads: Annotated[int, Field(gt=0)] = 1  # for training
     log: LogSettings = LogSettings()

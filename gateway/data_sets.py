@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, delete, insert, select
 
+from common.plan import Unit
+from gateway import ledger_chain
 from gateway.charges import DataAlreadyCharged, DataSetBinding, DataSetChanged
 from gateway.ledger_tables import CHARGES, DATA_SETS, RUNS, UNITS
 
@@ -39,7 +43,7 @@ def bind(
     known = select(DATA_SETS.c.digest).where(DATA_SETS.c.name == name)
     if connection.scalar(known) == binding.digest:
         return binding
-    _forget_uncharged(connection)
+    forget_uncharged(connection)
     if connection.scalar(known) is not None:
         raise DataSetChanged(name)
     _refuse_charged(connection, name, set(units))
@@ -50,10 +54,28 @@ def bind(
     return binding
 
 
-def _forget_uncharged(connection: Connection) -> None:
+def grouped(
+    key: bytes, data: DataSetBinding, unit: Unit, units: Sequence[Sequence[int]]
+) -> DataSetBinding:
+    """Return the binding of data and of how `unit` groups their rows.
+
+    A round's keys are bound to it: the same rows, grouped otherwise, would give another sum, and
+    the difference of two updates under one noise is the data.
+    """
+    if unit is Unit.EXAMPLE:
+        return data
+    content = json.dumps([data.digest, unit, [list(rows) for rows in units]]).encode()
+    return replace(data, digest=_keyed(key, b"grouped data set", content).hex())
+
+
+def forget_uncharged(connection: Connection) -> None:
     """Drop the names, and the runs, on which nothing was ever charged: they owe nothing."""
-    connection.execute(delete(RUNS).where(RUNS.c.run.not_in(select(CHARGES.c.run))))
-    connection.execute(delete(DATA_SETS).where(DATA_SETS.c.name.not_in(select(RUNS.c.data_set))))
+    merged = ledger_chain.merged(connection)
+    runs, names = {each.run for each in merged}, {each.data_set for each in merged}
+    uncharged = RUNS.c.run.not_in(select(CHARGES.c.run)) & RUNS.c.run.not_in(runs)
+    connection.execute(delete(RUNS).where(uncharged))
+    unused = DATA_SETS.c.name.not_in(select(RUNS.c.data_set)) & DATA_SETS.c.name.not_in(names)
+    connection.execute(delete(DATA_SETS).where(unused))
 
 
 def _refuse_charged(connection: Connection, name: str, units: set[bytes]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,9 @@ from common.hyperparameters import Hyperparameters, Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
 from common.protocol import RefusalReason
+from common.randomness import RandomStream
 from common.weights import MalformedWeights, Weights, check_finite
+from gateway import data_sets
 from gateway.charges import (
     BudgetExhausted,
     ChargedRound,
@@ -23,21 +27,19 @@ from gateway.charges import (
     RoundNotRepeatable,
     RunNotBegun,
     RunTerms,
+    UnitChanged,
 )
 from gateway.dp_sgd import apply_dp
+from gateway.functional import FunctionalGradients, check_functional
 from gateway.ledger import Ledger
+from gateway.one_backward import OneBackward
+from gateway.packing import UnitRows, UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import (
-    Batch,
-    FunctionalGradients,
-    LocalSteps,
-    PerExampleGradients,
-    check_model,
-    layout_of,
-)
+from gateway.training import Gradients, GradientsBy, LocalSteps, layout_of
 from gateway.updates import UpdateLost, UpdateStore
-from tasks.task import Dataset, Task
+from private_step import Batch
+from tasks.task import Dataset, Task, UnitNotCarried
 
 
 class ForeignWeights(RequestError):
@@ -78,7 +80,8 @@ class Site:
     labels: tuple[str, ...]
     dataset: Dataset
     specimens: Batch  # a few synthetic examples of the task's input shape, for the model's check
-    micro_batch: int  # examples whose gradients are held at once
+    micro_batch: int  # records that are worked on at once
+    gradients: GradientsBy = GradientsBy.ONE_BACKWARD
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ class SiteRules:
 
     def judge(self, run: RunId, plan: Plan, ledger: Ledger) -> Verdict:
         """Review `plan`; a run that was begun goes on with the values that it was begun with."""
+        if others := ledger.units_charged(self.data_set) - {plan.privacy.unit}:
+            changed = UnitChanged(self.data_set, charged=others, asked=plan.privacy.unit)
+            return Refused(changed.reason, changed.field, str(changed))
         known, overrides = ledger.run(run), self.overrides
         if known is not None:
             overrides = Overrides.model_validate(known.effective.model_dump())
@@ -106,11 +112,16 @@ class _Run:
     terms: RunTerms
     rounds: int
     expected_batch_size: float  # declared units times rate: public, whatever the data are
-    sampler: PoissonSampler
+    sampler: PoissonSampler  # of the units
+    units: Sequence[UnitRows]  # the rows of each
 
     @property
     def effective(self) -> Hyperparameters:
         return self.terms.effective
+
+    def draw(self, stream: RandomStream) -> list[UnitRows]:
+        """Return the units of one Poisson batch, each with all its rows."""
+        return [self.units[place] for place in self.sampler.draw(stream)]
 
 
 class Gateway:
@@ -124,7 +135,7 @@ class Gateway:
         rules: SiteRules,
     ) -> None:
         """Check the model and tie the data to the ledger, which other data may not replace."""
-        check_model(site.model, site.task.loss, site.specimens)
+        self._gradients = _gradients(site)
         self.name = rules.gateway
         self._site = site
         self._layout = layout_of(site.model)
@@ -133,9 +144,6 @@ class Gateway:
         self._rules = rules
         self._runs: dict[RunId, _Run] = {}
         self._data = ledger.bind_data_set(rules.data_set, site.dataset.content_digests())
-        self._per_example_gradients: PerExampleGradients = FunctionalGradients(
-            site.model, site.task.loss, site.dataset.batch, site.micro_batch
-        )
         ready = (booked for booked in ledger.charges() if booked.state is ChargeState.READY)
         updates.keep_only({booked.update for booked in ready if booked.update is not None})
 
@@ -151,6 +159,8 @@ class Gateway:
             self._begin(run, plan, digest, verdict.effective)
         except RoundNotRepeatable as error:
             return Refused(error.reason, "", str(error))
+        except (UnitNotCarried, UnitsOverlap) as error:
+            return Refused(RefusalReason.DATA_UNFIT, "", str(error))
         is_private = not self._ledger.insecure_deterministic
         return verdict if is_private else replace(verdict, projected=None)
 
@@ -165,7 +175,7 @@ class Gateway:
             ForeignWeights, MalformedWeights: the parent is not what the orchestrator announced.
             Equivocation: the round was charged on another parent.
             RunNotBegun, RoundNotPlanned, RoundNotRepeatable, RoundReleased, BudgetExhausted,
-                UpdateNotRepeatable: this gateway sits the round out.
+                UpdateNotRepeatable, UnitChanged: this gateway sits the round out.
         """
         run = self._run(train.run)
         global_weights = self._update_model(train.parent)
@@ -175,15 +185,17 @@ class Gateway:
         how, sampling, noise = run.effective, charged.sampling, charged.noise
         local = LocalSteps(global_weights, how)
         for _ in range(how.local_steps):
-            rows = run.sampler.draw(sampling)
-            noised_sum = apply_dp(
-                self._per_example_gradients(local.parameters, rows),
-                self._layout.size,
+            units = run.draw(sampling)
+            noised_mean = apply_dp(
+                partial(
+                    self._gradients.clipped_sum, local.parameters, units, run.expected_batch_size
+                ),
                 noise_multiplier=how.noise_multiplier,
                 clipping_norm=how.clipping_norm,
+                divisor=run.expected_batch_size,
                 generator=noise,
             )
-            local.step(noised_sum / run.expected_batch_size)
+            local.step(noised_mean)
         return self._keep(charged, local.difference)
 
     def _update_model(self, delivered: DeliveredWeights) -> Tensor:
@@ -197,22 +209,23 @@ class Gateway:
 
     def _begin(self, run: RunId, plan: Plan, digest: PlanId, effective: Hyperparameters) -> None:
         participant = plan.participant(self.name)
-        units = participant.declared_units if participant else 0
+        declared = participant.declared_units if participant else 0
         privacy = plan.privacy
+        units = checked(self._site.dataset.units(privacy.unit), len(self._site.dataset))
         terms = RunTerms(
             run=run,
             gateway=self.name,
             plan=digest,
             effective=effective,
-            data=self._data,
+            data=data_sets.grouped(self._ledger.data_key, self._data, privacy.unit, units),
             delta=privacy.delta,
             unit=privacy.unit,
             relation=privacy.relation,
         )
         self._ledger.begin_run(terms)
         rate = effective.sampling_rate
-        sampler = PoissonSampler(rate, len(self._site.dataset))
-        self._runs[run] = _Run(terms, plan.rounds.count, units * rate, sampler)
+        sampler = PoissonSampler(rate, len(units))
+        self._runs[run] = _Run(terms, plan.rounds.count, declared * rate, sampler, units)
 
     def _task_mismatch(self, plan: Plan) -> Refused | None:
         task, here = plan.task, self._site
@@ -273,3 +286,12 @@ class Gateway:
         digest = self._updates.keep(update.to_bytes())
         self._ledger.record_update(charged.charge.terms.run, charged.charge.round, digest)
         return update
+
+
+def _gradients(site: Site) -> Gradients:
+    """Check the model and return what clips its gradients."""
+    loss, read = site.task.loss, site.dataset.batch
+    if site.gradients is GradientsBy.ONE_BACKWARD:
+        return OneBackward(site.model, loss, read, site.specimens, site.micro_batch)
+    check_functional(site.model, loss, site.specimens)
+    return FunctionalGradients(site.model, loss, read, site.micro_batch)

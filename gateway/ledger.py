@@ -9,42 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, make_url, select, update
+from sqlalchemy import Connection, Engine, insert, make_url, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from common.accounting import Epsilon, PrivacyEvent, epsilon
-from common.ids import RunId, WeightsId
+from common.ids import GatewayId, RunId, WeightsId
+from common.plan import Unit
+from common.protocol import Countersignature, LedgerHead
 from common.randomness import InsecureSeed, system_secret
-from gateway import data_sets
+from gateway import bookings, countersignatures, data_sets, ledger_chain
 from gateway.charges import (
     BookedCharge,
     ChargedRound,
     ChargeState,
     DataSetBinding,
-    Equivocation,
     LedgerModeMismatch,
     LedgerUnreadable,
     RoundCharge,
     RoundNotRepeatable,
-    RoundReleased,
     RunNotBegun,
     RunTerms,
     UpdateNotRepeatable,
 )
+from gateway.countersignatures import CountersignatureForged
 from gateway.lease import Lease
 from gateway.ledger_marker import mark_made, refuse_lost, refuse_missing
-from gateway.ledger_rows import (
-    booked_from_row,
-    charge_to_row,
-    event_from_row,
-    terms_from_row,
-    terms_to_row,
-)
+from gateway.ledger_rows import booked_from_row, terms_to_row
 from gateway.ledger_tables import (
     CHARGES,
-    REFUSED_PARENTS,
     RUNS,
     STAMP,
     connect,
@@ -53,6 +47,8 @@ from gateway.ledger_tables import (
     pragma,
     readable,
 )
+from gateway.records import Record
+from gateway.spending import Spent, spent_in
 
 
 class Ledger:
@@ -69,7 +65,9 @@ class Ledger:
         if exclusive:
             self._stamp()
             self._empty_log()
-        self._data_key = self._stamped_key()
+        self.data_key = self._stamped_key()
+        with self.transaction() as connection:
+            ledger_chain.verify(connection)
 
     @classmethod
     def open(cls, url: str, *, seed: InsecureSeed | None = None, exclusive: bool = True) -> Self:
@@ -82,7 +80,8 @@ class Ledger:
 
         Raises:
             LedgerInUse: another process holds it.
-            LedgerUnreadable: it is damaged or lost, or there is no folder, or none to read.
+            LedgerUnreadable: it is damaged or lost, or there is no folder, or none to read; a
+                RecordBroken names the first record that is not as it was written.
             LedgerModeMismatch: it was made in the other mode.
         """
         where = make_url(url)
@@ -116,13 +115,13 @@ class Ledger:
 
     def bind_data_set(self, name: str, content_digests: Sequence[bytes]) -> DataSetBinding:
         """Tie a data set's name to its content; see `gateway.data_sets.bind`."""
-        with self._transaction() as connection:
-            return data_sets.bind(connection, self._data_key, name, content_digests)
+        with self.transaction() as connection:
+            return data_sets.bind(connection, self.data_key, name, content_digests)
 
     def run(self, run: RunId) -> RunTerms | None:
         """Return the terms that `run` was begun with, or None."""
-        with self._transaction() as connection:
-            return _find_terms(connection, run)
+        with self.transaction() as connection:
+            return bookings.find_terms(connection, run)
 
     def begin_run(self, terms: RunTerms) -> None:
         """Write a run's terms, before any of its rounds.
@@ -130,8 +129,8 @@ class Ledger:
         Raises:
             RoundNotRepeatable: the run was begun with other terms.
         """
-        with self._transaction() as connection:
-            known = _find_terms(connection, terms.run)
+        with self.transaction() as connection:
+            known = bookings.find_terms(connection, terms.run)
             if known is None:
                 connection.execute(insert(RUNS).values(terms_to_row(terms)))
             elif known != terms:
@@ -147,15 +146,23 @@ class Ledger:
             RoundNotRepeatable: its run was begun with other terms.
             Equivocation: it was charged on another parent; the offer is recorded.
             RoundReleased: it was published and its secret erased.
+            RoundMerged: its charge came from another image of this ledger.
+            UnitChanged: its data were charged under another unit.
+            LedgerRolledBack: the ledger lacks what the orchestrator has countersigned.
         """
-        with self._transaction() as connection:
-            _check_terms(connection, charge)
-            row = connection.execute(_booked(charge.terms.run, charge.round)).one_or_none()
+        with self.transaction() as connection:
+            countersignatures.check_standing(connection)
+            bookings.check_terms(connection, charge)
+            row = bookings.find(connection, charge.terms.run, charge.round)
             if row is None:
-                return self._book(connection, charge)
+                binding = {"run": charge.terms.run, "round": str(charge.round)}
+                secret = self._fresh_secret("round secret", **binding)
+                mark = self._fresh_secret("charge mark", **binding)
+                insecure = self.insecure_deterministic
+                return bookings.book(connection, charge, secret, mark, insecure=insecure)
             if row.parent != charge.parent:
-                _record_refusal(connection, charge)
-        return _repeat(row, charge)
+                bookings.note_refusal(connection, charge)
+        return bookings.repeat(row, charge)
 
     def record_update(self, run: RunId, number: int, digest: WeightsId) -> None:
         """Note that the bytes of a round's update are safe; only then may they leave.
@@ -163,8 +170,10 @@ class Ledger:
         Raises:
             UpdateNotRepeatable: the round has another update already.
         """
-        with self._transaction() as connection:
-            row = connection.execute(_booked(run, number)).one()
+        with self.transaction() as connection:
+            row = bookings.find(connection, run, number)
+            if row is None:
+                raise RunNotBegun(run)
             if row.update_digest not in {None, digest}:
                 raise UpdateNotRepeatable(run, number)
             ready = {"update_digest": digest, "state": ChargeState.READY}
@@ -176,7 +185,7 @@ class Ledger:
         """Erase the secrets of published rounds; return the updates whose bytes may go."""
         published = (CHARGES.c.run == run) & (CHARGES.c.round <= through_round)
         held = published & (CHARGES.c.state != ChargeState.RELEASED)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             digests = connection.scalars(select(CHARGES.c.update_digest).where(held)).all()
             erased = {"secret": None, "state": ChargeState.RELEASED}
             connection.execute(update(CHARGES).where(held).values(erased))
@@ -186,24 +195,60 @@ class Ledger:
         return tuple(WeightsId(digest) for digest in digests if digest is not None)
 
     def events(self, data_set: str, *, but_for: RunId | None = None) -> tuple[PrivacyEvent, ...]:
-        """Return what was charged on a data set, leaving out one run if asked to."""
+        """Return what was spent on a data set, leaving out what one run booked if asked to.
+
+        What came with a merge is never left out: no plan's own rounds stand for it.
+        """
         return tuple(
-            booked.event
-            for booked in self.charges()
-            if booked.terms.data.name == data_set and booked.terms.run != but_for
+            each.event
+            for each in self.spent()
+            if each.data_set == data_set and not (each.is_own and each.run == but_for)
         )
+
+    def units_charged(self, data_set: str) -> set[Unit]:
+        """Return the units under which a data set was charged: one, or none before the first."""
+        with self.transaction() as connection:
+            return bookings.units_charged(connection, data_set)
+
+    def spent(self) -> tuple[Spent, ...]:
+        """Return all that was spent, here and in the images that were merged."""
+        return spent_in(self.records())
+
+    def records(self) -> tuple[Record, ...]:
+        """Return the chain, from the first record on."""
+        with self.transaction() as connection:
+            return ledger_chain.records_of(connection)
+
+    @property
+    def head(self) -> LedgerHead:
+        """What stands for the whole ledger, as uploads name it."""
+        with self.transaction() as connection:
+            head = ledger_chain.head_of(connection)
+        return LedgerHead(head.sequence, head.hash, self.insecure_deterministic)
+
+    def countersigned(self) -> Countersignature | None:
+        """Return the newest countersignature that is known, if its key is still trusted."""
+        mode = self.insecure_deterministic
+        with self.transaction() as connection:
+            return countersignatures.newest(connection, insecure_deterministic=mode)
+
+    def confirm(self, gateway: GatewayId, given: Countersignature) -> None:
+        """Keep what the orchestrator has countersigned; see `gateway.countersignatures.keep`."""
+        if given.head.insecure_deterministic != self.insecure_deterministic:
+            raise CountersignatureForged(given.head)
+        with self.transaction() as connection:
+            countersignatures.keep(connection, gateway, given)
+
+    def check_standing(self) -> None:
+        """Raise LedgerRolledBack unless it holds all that was ever countersigned."""
+        with self.transaction() as connection:
+            countersignatures.check_standing(connection)
 
     def charges(self) -> tuple[BookedCharge, ...]:
         """Return every charge in the order of booking."""
-        both = select(CHARGES, *(column for column in RUNS.c if column.name != "run"))
-        ordered = both.join(RUNS, RUNS.c.run == CHARGES.c.run).order_by(CHARGES.c.sequence)
-        with self._transaction() as connection:
+        ordered = ledger_chain.CHARGED.order_by(CHARGES.c.sequence)
+        with self.transaction() as connection:
             return tuple(booked_from_row(row) for row in connection.execute(ordered))
-
-    def _book(self, connection: Connection, charge: RoundCharge) -> ChargedRound:
-        secret = self._fresh_secret("round secret", run=charge.terms.run, round=str(charge.round))
-        connection.execute(insert(CHARGES).values({**charge_to_row(charge), "secret": secret}))
-        return ChargedRound(charge, secret, update=None, fresh=True)
 
     def _fresh_secret(self, purpose: str, **binding: str) -> bytes:
         return self._seed.secret(purpose=purpose, **binding) if self._seed else system_secret()
@@ -217,11 +262,11 @@ class Ledger:
         """Make the key of the data's digests and stamp the ledger's mode, when it is new."""
         fresh = {"id": 1, "data_key": self._fresh_secret("data key")}
         fresh["insecure_deterministic"] = self.insecure_deterministic
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(insert_or_ignore(STAMP).values(fresh).on_conflict_do_nothing())
 
     def _stamped_key(self) -> bytes:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute(select(STAMP)).one_or_none()
         if row is None:
             raise LedgerUnreadable("it is being made")
@@ -230,7 +275,8 @@ class Ledger:
         return bytes(row.data_key)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a transaction: all that is done in it is on the disk at its end, or nothing."""
         with readable(), self._engine.begin() as connection:
             yield connection
 
@@ -238,36 +284,3 @@ class Ledger:
 def epsilon_of(ledger: Ledger, data_set: str, delta: float) -> Epsilon | None:
     """Return what has been spent on a data set; None where the noise comes from a seed."""
     return None if ledger.insecure_deterministic else epsilon(ledger.events(data_set), delta)
-
-
-def _booked(run: RunId, number: int) -> Select[Any]:
-    return select(CHARGES).where(CHARGES.c.run == run, CHARGES.c.round == number)
-
-
-def _check_terms(connection: Connection, charge: RoundCharge) -> None:
-    known = _find_terms(connection, charge.terms.run)
-    if known is None:
-        raise RunNotBegun(charge.terms.run)
-    if known != charge.terms:
-        raise RoundNotRepeatable(charge.terms.run, known.differences(charge.terms))
-
-
-def _record_refusal(connection: Connection, charge: RoundCharge) -> None:
-    offer = {"run": charge.terms.run, "round": charge.round, "parent": charge.parent}
-    connection.execute(insert_or_ignore(REFUSED_PARENTS).values(offer).on_conflict_do_nothing())
-
-
-def _repeat(row: Row[Any], charge: RoundCharge) -> ChargedRound:
-    run, number = charge.terms.run, charge.round
-    if row.parent != charge.parent:
-        raise Equivocation(run, number, charged=row.parent, offered=charge.parent)
-    if event_from_row(row) != charge.event:
-        raise RoundNotRepeatable(run, "event")
-    if row.secret is None:
-        raise RoundReleased(run, number)
-    return ChargedRound(charge, row.secret, row.update_digest, fresh=False)
-
-
-def _find_terms(connection: Connection, run: RunId) -> RunTerms | None:
-    row = connection.execute(select(RUNS).where(RUNS.c.run == run)).one_or_none()
-    return None if row is None else terms_from_row(row)

@@ -12,6 +12,13 @@ from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Relation, Unit
 from gateway.charges import BookedCharge, ChargeState, DataSetBinding, RoundCharge, RunTerms
 
+# of a charge's record, in a version of it that never changes: the chain is made of it
+TEXTS = (
+    *("gateway", "run", "parent", "plan", "effective", "mechanism"),
+    *("data_set", "data_digest", "unit", "relation"),
+)
+NUMBERS = ("noise_multiplier", "sampling_rate", "clipping_norm", "delta")
+
 
 def terms_to_row(terms: RunTerms) -> dict[str, Any]:
     """Return a run's terms as a row of RUNS."""
@@ -54,6 +61,24 @@ def charge_to_row(charge: RoundCharge) -> dict[str, Any]:
         "steps": charge.event.steps,
         "clipping_norm": charge.terms.effective.clipping_norm,
         "state": ChargeState.CHARGED,
+    }
+
+
+def facts_of_charge(row: Any, mark: str, *, insecure: bool) -> dict[str, Any]:
+    """Return a charge as its record holds it, from its row of CHARGES joined with its run's.
+
+    Args:
+        row: the columns as attributes; never its secret, nor what changes afterwards.
+        mark: tells this charge from one of the same round in another image of the ledger.
+        insecure: whether its noise comes from a seed.
+    """
+    return {
+        **{name: str(getattr(row, name)) for name in TEXTS},
+        **{name: float(getattr(row, name)) for name in NUMBERS},
+        "round": int(row.round),
+        "steps": int(row.steps),
+        "mark": mark,
+        "insecure_deterministic": insecure,
     }
 
 

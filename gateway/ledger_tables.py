@@ -25,11 +25,12 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    select,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from common.schema import Schema, SchemaUnknown, bring_up_to_date
+from common.schema import REVISIONS, Schema, SchemaUnknown, bring_up_to_date
 from gateway.charges import LedgerUnreadable
 
 METADATA = MetaData()
@@ -98,7 +99,30 @@ REFUSED_PARENTS = Table(
     Column("parent", String, primary_key=True),
 )
 
-SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0001")
+# the chain: everything that may be said of what was spent, in the order of writing
+RECORDS = Table(
+    "records",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("facts", String, nullable=False),  # canonical JSON
+    Column("previous", String, nullable=False),  # hash of the record before
+    Column("hash", String, nullable=False),
+)
+
+# one row: whose word is taken, and the newest head that it has countersigned
+ORCHESTRATOR = Table(
+    "orchestrator",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_orchestrator"), primary_key=True),
+    Column("federation", String, nullable=False),
+    Column("public_key", String, nullable=False),  # since the first countersignature
+    Column("sequence", Integer, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("signature", String, nullable=False),
+)
+
+SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0002")
 
 
 def connect(url: URL) -> Engine:
@@ -125,16 +149,18 @@ def connect_to_read(url: URL) -> Engine:
     """Return an engine that reads a file beside its writer, and makes and changes nothing.
 
     Raises:
-        LedgerUnreadable: the file is damaged.
+        LedgerUnreadable: the file is damaged, or of another version of this software.
     """
     # not mode=ro: only a reader that may write tidies away the log that opening it has made
     existing = {"uri": "true", "mode": "rw"}
     there = url.set(database=f"file:{quote(str(file_of(url)))}").update_query_dict(existing)
     engine = create_engine(there, hide_parameters=True)
     event.listen(engine, "connect", _forbid_writing)
+    event.listen(engine, "begin", _begin_reading)
     try:
         with readable():
             _check(engine)
+            _check_version(engine)
     except LedgerUnreadable:
         engine.dispose()
         raise
@@ -178,11 +204,26 @@ def _make_durable(connection: Any, _record: object) -> None:
 
 
 def _forbid_writing(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
     connection.execute("PRAGMA query_only = ON")
 
 
 def _begin(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_reading(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")  # what is read together was true together
+
+
+def _check_version(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = connection.execute(select(REVISIONS.c.version_num)).scalar()
+    if found != SCHEMA.newest:
+        raise LedgerUnreadable(
+            f"it is of version {found}, this software's is {SCHEMA.newest}: starting the gateway "
+            "brings an older one up to date"
+        )
 
 
 def _check(engine: Engine) -> None:

@@ -8,8 +8,10 @@ import structlog
 import torch
 
 from common.errors import FederationError
+from common.plan import Unit
 from common.protocol import RefusalReason
 from gateway.charges import ChargeState
+from gateway.countersignatures import LedgerRolledBack
 from gateway.gateway import Gateway, Site, SiteRules
 from gateway.ledger import Ledger
 from gateway.policy import Accepted, Refused
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
+    from common.protocol import Countersignature, LedgerHead
     from common.randomness import InsecureSeed
     from gateway.config import GatewayConfig
     from gateway.policy import Verdict
@@ -30,6 +33,12 @@ LOG = structlog.get_logger()
 FEATURES = "features"
 EVERY_ROUND = (1 << 31) - 1
 SEEDED_UPDATES = "insecure-updates"
+# what a task, a full disk or a lack of memory may raise: a plan or a round is declined without a
+# word of it, the process lives
+FAILURES = (
+    *(RuntimeError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(OSError, MemoryError),
+)
 
 
 def open_ledger(state: Path, seed: InsecureSeed | None, *, exclusive: bool = True) -> Ledger:
@@ -73,6 +82,27 @@ class Workshop:
         """Whether noise comes from a seed, so that nothing is private."""
         return self._ledger.insecure_deterministic
 
+    @property
+    def ledger_head(self) -> LedgerHead:
+        """What stands for everything that was ever charged here."""
+        return self._ledger.head
+
+    def confirm(self, countersigned: Countersignature | None) -> None:
+        """Keep what the orchestrator has countersigned; None: nothing yet.
+
+        If the ledger lacks it, the process stays and declines, so that the orchestrator's operator
+        learns the reason: every plan and every round, until an administrator has merged.
+
+        Raises:
+            CountersignatureForged, OrchestratorKeyChanged: it is not the known orchestrator's word.
+        """
+        if countersigned is not None:
+            self._ledger.confirm(self.name, countersigned)
+        try:
+            self._ledger.check_standing()
+        except LedgerRolledBack as error:
+            LOG.error("ledger_rolled_back", why=str(error))  # noqa: TRY400  # the sentence is all
+
     def review(self, run: RunId, plan: Plan, digest: PlanId) -> Verdict:
         """Decide on a plan and, if it passes, be ready to train its rounds.
 
@@ -84,17 +114,28 @@ class Workshop:
             return refused
         try:
             gateway = self._gateway(plan.task.labels)
-        except FederationError:
+        except (FederationError, *FAILURES):
             LOG.exception("not_ready", run=run)
             return Refused(RefusalReason.FAILED, "", "this gateway could not read its own data")
         verdict = gateway.accept(run, plan, digest)
         if isinstance(verdict, Accepted):
             self._of_run[run] = gateway
+            self._note_units(run, plan.privacy.unit)
         return verdict
+
+    def _note_units(self, run: RunId, unit: Unit) -> None:
+        """Tell the site's own operator what is protected, and what is left out for it."""
+        left_out = self.report.shared if unit is Unit.PERSON else 0
+        count = self.report.per_unit.get(unit)
+        LOG.info("unit_of_privacy", run=run, unit=str(unit), units=count, left_out=left_out)
 
     def _refusal(self, run: RunId, plan: Plan) -> Refused | None:
         """Return why the plan is refused, from what is public, or None."""
         task, stated = plan.task, self._config.task.labels
+        try:
+            self._ledger.check_standing()  # else what was spent is not known
+        except LedgerRolledBack as error:
+            return Refused(error.reason, "", str(error))
         if (task.name, task.digest) != (self._task.name, self._task.digest()):
             return Refused(
                 RefusalReason.TASK_MISMATCH,
@@ -153,4 +194,5 @@ class Workshop:
             dataset=self._task.read(self._config.data, labels, self._config.state / FEATURES),
             specimens=self._task.specimens(labels),
             micro_batch=self._config.micro_batch,
+            gradients=self._config.gradients,
         )

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Connection,
     DateTime,
@@ -62,13 +63,22 @@ BLOBS = Table(
     Column("byte_length", BigInteger, nullable=False),
 )
 
+LEDGER_HEADS = Table(  # the newest of each gateway's ledger that was countersigned
+    "ledger_heads",
+    METADATA,
+    Column("gateway", String(63), primary_key=True),
+    Column("insecure_deterministic", Boolean, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
 
 @event.listens_for(EPOCHS, "after_create")
 def _begin_epochs(table: Table, connection: Connection, **_options: object) -> None:
     connection.execute(insert(table).values(id=1, epoch=0))
 
 
-SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0001")
+SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0002")
 
 
 def open_database(url: str) -> Engine:

@@ -93,6 +93,14 @@ class GatewayService(GatewayServiceServicer):
         receipt = await self._orchestrator.submissions.submit(gateway, header, chunks)
         return wire.receipt_to_proto(receipt)
 
+    async def GetLedgerHead(
+        self, request: pb.GetLedgerHeadRequest, context: Context
+    ) -> pb.GetLedgerHeadResponse:
+        newest = self._orchestrator.ledger_heads.newest(
+            calling_gateway(context), insecure_deterministic=request.insecure_deterministic
+        )
+        return wire.ledger_head_to_proto(newest)
+
 
 async def _chunks(requests: AsyncIterator[pb.SubmitUpdateRequest]) -> AsyncIterator[Chunk]:
     async for request in requests:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Body,
         Chunk,
         Config,
+        Countersignature,
         Decline,
         Effective,
         Receipt,
@@ -67,3 +68,8 @@ class InProcessClient:
     async def decline(self, decline: Decline) -> Receipt:
         """Say that no update will come for a round."""
         return self.orchestrator.submissions.decline(self.gateway, decline)
+
+    async def get_ledger_head(self, *, insecure_deterministic: bool) -> Countersignature | None:
+        """Return the newest head of this gateway's ledger that was countersigned, if any was."""
+        heads = self.orchestrator.ledger_heads
+        return heads.newest(self.gateway, insecure_deterministic=insecure_deterministic)

@@ -76,7 +76,7 @@ class Journal:
     def create_run(self, run_id: RunId, plan: bytes, plan_digest: PlanId, first: RunEvent) -> None:
         """Store a new run and its first event, in one transaction."""
         row = {"run_id": run_id, "plan": plan, "plan_digest": plan_digest}
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(insert(RUNS).values(**row, created_at=self._clock.wall()))
             connection.execute(insert(EVENTS), [self._row(run_id, 1, first)])
 
@@ -88,7 +88,7 @@ class Journal:
             JournalFailed: the database did not take them.
         """
         rows = [self._row(run_id, after + place, each) for place, each in enumerate(events, 1)]
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(insert(EVENTS), rows)
 
     def runs(self) -> Iterator[StoredRun]:
@@ -114,7 +114,7 @@ class Journal:
         }
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         """Lend a transaction in which this process is the one that may write."""
         held = select(EPOCHS.c.epoch).with_for_update(read=True)  # SQLite locks the whole file
         try:

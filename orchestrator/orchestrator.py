@@ -22,11 +22,13 @@ from orchestrator.events import (
 )
 from orchestrator.in_process import InProcessClient
 from orchestrator.journal import Journal
+from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.live_runs import LiveRuns
 from orchestrator.operations import Operations
 from orchestrator.publishing import complete, publish
 from orchestrator.runs import Await, Complete, PassDeadline, Publish, Rest, next_step
 from orchestrator.sessions import Sessions
+from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
 from orchestrator.submissions import Submissions, open_slots
 from orchestrator.weight_store import WeightStore
@@ -50,7 +52,9 @@ log = structlog.get_logger()
 class Orchestrator:
     """Runs of a federation over one state folder; what a service asks lies in its parts."""
 
-    def __init__(self, state: Path, database_url: str, *, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, state: Path, database_url: str, *, federation: str, clock: Clock, limits: Limits
+    ) -> None:
         """Take over the state: an older process on the same database can write no more."""
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
@@ -58,9 +62,14 @@ class Orchestrator:
         self._weights = WeightStore(state / "weights", self._engine)
         self._staging = Staging(state / "uploads")
         self._drivers: set[asyncio.Task[None]] = set()
-        self.runs = LiveRuns(Journal(self._engine, clock), clock)
+        journal = Journal(self._engine, clock)
+        self.runs = LiveRuns(journal, clock)
+        refuse_unreadable(state)
+        self.ledger_heads = LedgerHeads(journal, federation, partial(load_or_make, state))
         self.sessions = Sessions(self.runs, self._weights)
-        self.submissions = Submissions(self.runs, self._staging, limits.max_update_bytes)
+        self.submissions = Submissions(
+            self.runs, self.ledger_heads, self._staging, limits.max_update_bytes
+        )
         self.downloads = Downloads(self.runs, self._weights)
         self.operations = Operations(self.runs, self._weights, limits, self._drive)
 

@@ -82,7 +82,11 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     """Serve inside the block; at its end drain, then let everything go."""
     orchestrator = Orchestrator(
-        config.state, config.database_url, clock=clock or SystemClock(), limits=config.limits
+        config.state,
+        config.database_url,
+        federation=config.federation,
+        clock=clock or SystemClock(),
+        limits=config.limits,
     )
     state = health.aio.HealthServicer()
     server, probes = _server(config, orchestrator, state), _probe_server(config, state)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from common.ids import GatewayId
     from common.protocol import Chunk, Decline, UpdateHeader, UpdateKey
     from common.weights import Layout
+    from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
     from orchestrator.staging import Staging, Upload
@@ -35,8 +36,11 @@ CHECKING_THREADS = 2
 class Submissions:
     """What gateways send for the open rounds."""
 
-    def __init__(self, runs: LiveRuns, staging: Staging, max_update_bytes: int) -> None:
+    def __init__(
+        self, runs: LiveRuns, heads: LedgerHeads, staging: Staging, max_update_bytes: int
+    ) -> None:
         self._runs = runs
+        self._heads = heads
         self._staging = staging
         self._max_update_bytes = max_update_bytes
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
@@ -55,11 +59,15 @@ class Submissions:
     ) -> Receipt:
         """Return once the update is counted; one that is refused changes nothing.
 
-        A transfer that is cut off keeps what has come, for the next one to go on from.
+        A transfer that is cut off keeps what has come, for the next one to go on from. The head of
+        the gateway's ledger is countersigned and kept before the first byte is taken.
         """
         live = self._runs.get(header.key.run_id)
-        receipt = Receipt(header.key, header.body.digest)
-        if self._is_counted(live, gateway, header):
+        already = self._is_counted(live, gateway, header)
+        with self._runs.halting():
+            countersigned = self._heads.confirm(gateway, header.ledger_head)
+        receipt = Receipt(header.key, header.body.digest, countersigned)
+        if already:
             return receipt
         slot = Slot(header.key.run_id, header.key.round, gateway)
         limit = min(self._max_update_bytes, longest(live.run.plan.task.layout))

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, runtime_ch
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from common.errors import RequestError
+from common.plan import Unit
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -44,6 +47,18 @@ class DataConfig(BaseModel):
         return self.corpus or str(self.path)
 
 
+class UnitNotCarried(RequestError):
+    """Data do not say of every record to which unit of the plan's kind it belongs."""
+
+    field = "privacy.unit"
+
+    def __init__(self, unit: Unit, *, where: str, mend: str) -> None:
+        super().__init__(
+            f"{where}: no {unit} is named, and the plan's unit is the {unit}; nothing was trained: "
+            f"{mend}, or ask the operator for a plan of another unit"
+        )
+
+
 @dataclass(frozen=True)
 class DataReport:
     """What a check of the data found, for the site's own operator only."""
@@ -55,6 +70,8 @@ class DataReport:
     overlong: int  # sentences longer than what the training loss reads
     per_label: Mapping[str, int] = field(default_factory=dict)  # entities
     per_site: Mapping[str, int] = field(default_factory=dict)  # sentences
+    per_unit: Mapping[Unit, int] = field(default_factory=dict)  # units, of each that is carried
+    shared: int = 0  # sentences of several persons: none of one person's unit has them
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,17 @@ class Dataset(Protocol):
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the examples `rows`, padded to the longest of them; `rows` may be empty."""
+        ...
+
+    def units(self, unit: Unit) -> Sequence[Sequence[int]]:
+        """Return the rows of every unit, in an order that the data alone decide; none is empty.
+
+        No row is in two units: what happens to one leaves all others as they are. A row that
+        belongs to several units is in none.
+
+        Raises:
+            UnitNotCarried: a row does not say to which unit it belongs; it is named.
+        """
         ...
 
     def content_digests(self) -> Sequence[bytes]:
@@ -141,6 +169,11 @@ class Task(Protocol):
     ) -> list[list[str]]:
         """Return one tag for each word of each sentence."""
         ...
+
+
+def each_alone(count: int) -> Sequence[Sequence[int]]:
+    """Return the units of `count` examples, each of which is its own."""
+    return tuple((row,) for row in range(count))
 
 
 def digest_files(paths: Sequence[Path], *extra: str) -> str:

@@ -11,7 +11,17 @@ from blake3 import blake3
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.task import Batch, DataConfig, DataReport, Dataset, Scores, digest_files
+from common.plan import Unit
+from tasks.task import (
+    Batch,
+    DataConfig,
+    DataReport,
+    Dataset,
+    Scores,
+    UnitNotCarried,
+    digest_files,
+    each_alone,
+)
 
 WIDTH = 6
 
@@ -31,6 +41,11 @@ class Points:
     def batch(self, rows: Sequence[int]) -> Batch:
         chosen = np.asarray(rows, dtype=np.int64)
         return torch.from_numpy(self.x[chosen]), torch.from_numpy(self.y[chosen])
+
+    def units(self, unit: Unit) -> Sequence[Sequence[int]]:
+        if unit is not Unit.EXAMPLE:
+            raise UnitNotCarried(unit, where="the points", mend="use data that have one")
+        return each_alone(len(self))
 
     def content_digests(self) -> list[bytes]:
         return [blake3(row.tobytes()).digest() for row in self.x]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import RequestError
+from common.plan import Unit
 from tasks.ner.corpora import corpus_labels, corpus_sites, site_sizes
 
 if TYPE_CHECKING:
@@ -46,7 +47,24 @@ _DEFAULT = Recipe(
     final_fraction=0.3,
     tail_average=0.3,
 )
-RECIPES = {"letters": replace(_DEFAULT, gateways=3, rounds=40, learning_rate=25.0)}
+_LETTERS = replace(_DEFAULT, gateways=3, rounds=40, learning_rate=25.0)
+_LETTERS_WHOLE = replace(  # fewer units: more of them in a step, smaller steps, and more of them
+    _LETTERS, rounds=60, sampling_rate=0.8, clipping_norm=0.5, server_momentum=0.5
+)
+RECIPES = {  # the first of a corpus is its own
+    ("letters", Unit.DOCUMENT): _LETTERS_WHOLE,
+    ("letters", Unit.PERSON): _LETTERS_WHOLE,
+    ("letters", Unit.EXAMPLE): _LETTERS,
+}
+
+
+@dataclass(frozen=True)
+class DemoPrivacy:
+    """What the user asks to be promised."""
+
+    target_epsilon: float
+    delta: float
+    unit: Unit | None = None  # None: the corpus' own
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,8 @@ class DemoSettings:
     corpus: str
     sites: tuple[str, ...]
     labels: tuple[str, ...]
-    units: dict[str, int]  # training sentences of each site
+    unit: Unit
+    units: dict[str, int]  # of privacy, in the training split of each site
     recipe: Recipe
     rounds: int
     target_epsilon: float
@@ -70,7 +89,11 @@ class DemoSettings:
             "name": f"demo-{self.corpus}",
             "task": {"reference": "tasks.ner:TASK", "labels": list(self.labels)},
             "rounds": {"count": self.rounds, "quorum": len(self.sites), "deadline_s": 120.0},
-            "privacy": {"delta": self.delta, "target_epsilon": self.target_epsilon},
+            "privacy": {
+                "unit": str(self.unit),
+                "delta": self.delta,
+                "target_epsilon": self.target_epsilon,
+            },
             "hyperparameters": {
                 "learning_rate": recipe.learning_rate,
                 "clipping_norm": recipe.clipping_norm,
@@ -95,12 +118,18 @@ def demo_settings(
     *,
     gateways: int | None,
     rounds: int | None,
-    target_epsilon: float,
-    delta: float,
+    privacy: DemoPrivacy,
     data_dir: Path | None,
 ) -> DemoSettings:
-    """Return what the demo runs; raise TooManyGateways, or what reading the corpus raises."""
-    recipe = RECIPES.get(corpus, _DEFAULT)
+    """Return what the demo runs.
+
+    Raises:
+        TooManyGateways: the corpus has fewer sites.
+        UnitNotCarried: the corpus does not say of its sentences to which unit they belong.
+        RequestError: the corpus cannot be read.
+    """
+    unit = privacy.unit or next((own for name, own in RECIPES if name == corpus), Unit.EXAMPLE)
+    recipe = RECIPES.get((corpus, unit), _DEFAULT)
     sites = corpus_sites(corpus, data_dir)
     asked = gateways or recipe.gateways or len(sites)
     if asked > len(sites):
@@ -109,10 +138,11 @@ def demo_settings(
         corpus=corpus,
         sites=sites[:asked],
         labels=corpus_labels(corpus, data_dir),
-        units=site_sizes(corpus, data_dir),
+        unit=unit,
+        units=site_sizes(corpus, data_dir, unit),
         recipe=recipe,
         rounds=rounds or recipe.rounds,
-        target_epsilon=target_epsilon,
-        delta=delta,
+        target_epsilon=privacy.target_epsilon,
+        delta=privacy.delta,
         data_dir=data_dir,
     )

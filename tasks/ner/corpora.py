@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from functools import cache
 from typing import TYPE_CHECKING
 
+from common.plan import Unit
 from tasks.ner.download import SOURCES
 from tasks.ner.errors import CorpusMissing, NoSentences, UnknownCorpus, UnknownLabel
 from tasks.ner.letters import letters
 from tasks.ner.sentences import Sentence, read_file
 from tasks.ner.tags import label_of
+from tasks.ner.units import rows_of_units
 from tasks.task import DataConfig
 
 if TYPE_CHECKING:
@@ -56,10 +58,19 @@ def corpus_labels(name: str, data_dir: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(label for label in labels if label is not None))
 
 
-def site_sizes(name: str, data_dir: Path | None = None) -> dict[str, int]:
-    """Return the number of training sentences of each site of a corpus."""
-    rows = read_corpus(name, data_dir)
-    return dict(Counter(row.site for row in rows if row.split == "train" and row.site is not None))
+def site_sizes(
+    name: str, data_dir: Path | None = None, unit: Unit = Unit.EXAMPLE
+) -> dict[str, int]:
+    """Return how many units, of one kind, each site of a corpus has in its training sentences.
+
+    Raises:
+        UnitNotCarried: the corpus does not say of every sentence to which unit it belongs.
+    """
+    of_site = defaultdict[str, list[Sentence]](list)
+    for row in read_corpus(name, data_dir):
+        if row.split == "train" and row.site is not None:
+            of_site[row.site].append(row)
+    return {site: len(rows_of_units(rows, unit, name)) for site, rows in of_site.items()}
 
 
 def read_corpus(name: str, data_dir: Path | None = None) -> tuple[Sentence, ...]:

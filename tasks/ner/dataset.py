@@ -11,6 +11,7 @@ import torch
 from tasks.ner.features import encoded
 from tasks.ner.lexical import WIDTH, lexical_vectors
 from tasks.ner.tags import tag_set
+from tasks.ner.units import rows_of_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from common.plan import Unit
     from tasks.ner.encoder import Encoder
     from tasks.ner.sentences import Sentence
     from tasks.task import Batch
@@ -46,7 +48,9 @@ class NerDataset:
         labels: Sequence[str],
         encoder: Encoder,
         cache: Path | None,
+        source: str = "the data",
     ) -> None:
+        self._source = source
         self.labels = tuple(labels)
         self.sentences = sorted(sentences, key=lambda sentence: len(sentence.tokens))
         words = [sentence.tokens for sentence in self.sentences]
@@ -80,6 +84,10 @@ class NerDataset:
     def features(self, rows: Sequence[int]) -> Tensor:
         """Return the features of whole sentences, shape (batch, words, features)."""
         return self._features(*self._words_of(rows, [self._lengths[row] for row in rows]))
+
+    def units(self, unit: Unit) -> Sequence[Sequence[int]]:
+        """Return the rows of each unit; raise UnitNotCarried, see `tasks.ner.units`."""
+        return rows_of_units(self.sentences, unit, self._source)
 
     def content_digests(self) -> list[bytes]:
         """Return 32 bytes per sentence that name its words and tags."""

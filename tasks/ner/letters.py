@@ -6,6 +6,8 @@ drug or a disease: what stands around it decides. Names, drugs and diseases of t
 and test letters do not occur in the training letters, and those letters mix all three
 specialties; a hospital alone has seen a third of what it is measured on.
 
+Each letter is a document, each patient a person; every third patient has two letters.
+
 Chance is a hash of the seed and a counter, so the corpus is the same on every machine.
 """
 
@@ -84,4 +86,4 @@ def _letter(site: Hospital, split: Split, number: int, length: int) -> Iterator[
     for _ in range(length):
         words, tags = zip(*writer.sentence(), strict=True)
         key = f"{site.name}-{split}-letter-{number}"
-        yield Sentence(words, tags, site.name, split, key, patient)
+        yield Sentence(words, tags, site.name, split, key, (patient,))

@@ -17,6 +17,7 @@ from tasks.ner.head import Head, sentence_losses
 from tasks.ner.scoring import entity_scores, predict_tags
 from tasks.ner.sentences import Sentence
 from tasks.ner.tags import OUTSIDE, tag_set
+from tasks.ner.units import counts
 from tasks.task import DataConfig, DataReport, Scores, digest_files
 
 if TYPE_CHECKING:
@@ -75,11 +76,14 @@ class NerTask:
             overlong=sum(len(s.tokens) > LONGEST for s in sentences),
             per_label=dict.fromkeys(labels or (), 0) | Counter(entities),
             per_site=dict(Counter(s.site or data.site or "" for s in sentences)),
+            per_unit=counts(sentences, data.source),
+            shared=sum(len(s.persons) > 1 for s in sentences),
         )
 
     def read(self, data: DataConfig, labels: Sequence[str], cache: Path) -> NerDataset:
         """Check the data and compute their features, or find them in `cache`."""
-        return NerDataset(read_sentences(data, labels), labels, self.encoder, cache)
+        sentences = read_sentences(data, labels)
+        return NerDataset(sentences, labels, self.encoder, cache, data.source)
 
     def score(self, model: nn.Module, dataset: protocol.Dataset) -> Scores:
         """Return the entity-level scores of `model`; sentences are read to their end."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.ner.errors import BrokenLine, DataFileMissing, UnknownFormat
 from tasks.ner.tags import OUTSIDE, first_illegal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Split = Literal["train", "dev", "test"]
+Key = Annotated[str, Field(min_length=1)]  # names a document or a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Sentence:
     tags: tuple[str, ...]  # IOB2, one a token
     site: str | None = None  # None: the file does not say
     split: Split | None = None
-    letter: str | None = None  # the document that the sentence stands in
-    patient: str | None = None  # the person that the document is about
+    document: str | None = None  # which one the sentence stands in; None: the file does not say
+    persons: tuple[str, ...] = ()  # whose it is, each once; none: the file does not say
     line: int = 0  # where the sentence begins in its file, from 1
 
     def content_digest(self) -> bytes:
@@ -45,8 +46,14 @@ class _Row(BaseModel):
     tags: str
     site: str | None = None
     split: Split | None = None
-    letter: str | None = None
-    patient: str | None = None
+    document: Key | None = None
+    person: Key | Annotated[tuple[Key, ...], Field(min_length=1)] | None = None  # or several
+
+    @property
+    def persons(self) -> tuple[str, ...]:
+        """Those whose the sentence is, each once."""
+        named = (self.person,) if isinstance(self.person, str) else self.person or ()
+        return tuple(dict.fromkeys(named))
 
 
 def read_file(path: Path) -> tuple[Sentence, ...]:
@@ -91,7 +98,7 @@ def _parse_row(path: Path, number: int, line: str) -> _Row:
 def _from_row(path: Path, number: int, row: _Row) -> Sentence:
     tokens, tags = tuple(row.text.split(" ")), tuple(row.tags.split(" "))
     _check(path, number, tokens, tags)
-    return Sentence(tokens, tags, row.site, row.split, row.letter, row.patient, number)
+    return Sentence(tokens, tags, row.site, row.split, row.document, row.persons, number)
 
 
 def _check(path: Path, number: int, tokens: tuple[str, ...], tags: tuple[str, ...]) -> None:
@@ -115,16 +122,16 @@ def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
 
 
 def _read_conll(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
-    letter, columns, start = 0, list[tuple[str, str]](), 0
+    document, columns, start = 0, list[tuple[str, str]](), 0
     for number, line in (*lines, (0, "")):
-        if line.startswith("-DOCSTART-"):
-            letter += 1
-        elif line.strip():
+        begins_document = line.startswith("-DOCSTART-")
+        if line.strip() and not begins_document:
             start = start if columns else number
             columns.append(_parse_column(path, number, line))
         elif columns:
-            yield _from_columns(path, start, columns, str(letter) if letter else None)
+            yield _from_columns(path, start, columns, str(document) if document else None)
             columns = []
+        document += begins_document
 
 
 def _parse_column(path: Path, number: int, line: str) -> tuple[str, str]:
@@ -135,11 +142,11 @@ def _parse_column(path: Path, number: int, line: str) -> tuple[str, str]:
 
 
 def _from_columns(
-    path: Path, number: int, columns: list[tuple[str, str]], letter: str | None
+    path: Path, number: int, columns: list[tuple[str, str]], document: str | None
 ) -> Sentence:
     tokens, tags = zip(*columns, strict=True)
     _check(path, number, tokens, tags)
-    return Sentence(tokens, tags, letter=letter, line=number)
+    return Sentence(tokens, tags, document=document, line=number)
 
 
 _READERS: Mapping[str, Callable[[Path, Iterable[tuple[int, str]]], Iterator[Sentence]]] = {

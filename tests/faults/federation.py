@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +26,7 @@ from common.protocol import RunStatus
 from common.randomness import InsecureSeed
 from common.tls import Role
 from common.wire import plan_to_bytes
+from gateway.ledger import Ledger
 from gateway.workshop import open_ledger
 
 Answer = TypeVar("Answer")
@@ -144,14 +148,25 @@ class Federation:
 
         return self._ask(follow)
 
-    def charges(self, site: str) -> list[tuple[str, int]]:
-        """Stop a gateway and read what its ledger holds."""
+    def ledger(self, site: str) -> Ledger:
+        """Stop a gateway and open its ledger: every record is checked."""
         self.stop(site)
-        ledger = open_ledger(self.folder / site, InsecureSeed(int(SEED), GatewayId(site)))
-        try:
-            return [(charge.terms.run, charge.round) for charge in ledger.charges()]
-        finally:
-            ledger.close()
+        return open_ledger(self.folder / site, InsecureSeed(int(SEED), GatewayId(site)))
+
+    def head_kept(self, site: str) -> tuple[int, str]:
+        """Return the head that the orchestrator holds for a gateway."""
+        kept = "select sequence, hash from ledger_heads where gateway = ?"
+        return self._journal(kept, site)[0]
+
+    def updates_taken(self, site: str) -> set[str]:
+        """Return the digests of every update that the orchestrator ever took from a gateway."""
+        taken = "select payload from events where kind = 'UpdateAccepted'"
+        said = [json.loads(payload) for (payload,) in self._journal(taken)]
+        return {event["digest"] for event in said if event["gateway"] == site}
+
+    def _journal(self, question: str, *values: str) -> list[tuple]:
+        with closing(sqlite3.connect(self.folder / "orchestrator" / "journal.db")) as journal:
+            return journal.execute(question, values).fetchall()
 
     def _ask(self, question: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
         async def ask() -> Answer:

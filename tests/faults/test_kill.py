@@ -12,18 +12,29 @@ pytestmark = pytest.mark.timeout(300)
 ORCHESTRATOR_POINTS = {
     "before an update is journalled": "orchestrator.journal:Journal.append:before:UpdateAccepted:4",
     "after an update is journalled": "orchestrator.journal:Journal.append:after:UpdateAccepted:5",
+    "before a head is kept": "orchestrator.ledger_heads:LedgerHeads.confirm:before::4",
+    "while a head is kept": "orchestrator.ledger_heads:_keep:after::5",
+    "after a head is kept": "orchestrator.ledger_heads:LedgerHeads.confirm:after::6",
     "before the weights are stored": "orchestrator.weight_store:WeightStore.put:before::3",
     "before the round is published": "orchestrator.journal:Journal.append:before:RoundPublished:2",
     "after the round is published": "orchestrator.journal:Journal.append:after:RoundPublished:2",
 }
 GATEWAY_POINTS = {
     "before its charge": "gateway.ledger:Ledger.charge:before::2",
+    "between its charge and the record": "gateway.ledger_chain:append:before::2",
+    "after the record, before the commit": "gateway.ledger_chain:append:after::2",
     "after its charge": "gateway.ledger:Ledger.charge:after::2",
     "while training": "gateway.gateway:apply_dp:after::4",
     "before its update is on disk": "gateway.updates:UpdateStore.keep:before::2",
     "after its update is on disk": "gateway.updates:UpdateStore.keep:after::2",
+    "before its update is recorded": "gateway.ledger:Ledger.record_update:before::2",
+    "after its update is recorded": "gateway.ledger:Ledger.record_update:after::2",
     "while sending": "gateway.client:GrpcClient.submit_update:first::2",
     "after the receipt": "gateway.client:GrpcClient.submit_update:after::2",
+    "before the countersignature is kept": "gateway.ledger:Ledger.confirm:before::2",
+    "after the countersignature is kept": "gateway.ledger:Ledger.confirm:after::2",
+    "before its secret is erased": "gateway.ledger:Ledger.release:before::2",
+    "after its secret is erased": "gateway.ledger:Ledger.release:after::2",
 }
 
 
@@ -54,8 +65,22 @@ def _completed(federation: Federation) -> str:
     assert status.state is RunState.COMPLETED, status
     assert status.insecure_deterministic
     for site in SITES:
-        assert federation.charges(site) == [(RUN, 1), (RUN, 2), (RUN, 3)], federation.log(site)
+        _check_ledger(federation, site)
     return status.model_sha256
+
+
+def _check_ledger(federation: Federation, site: str) -> None:
+    """Every round charged once, every update that left charged, the head as it was confirmed."""
+    ledger = federation.ledger(site)
+    charges, head, given = ledger.charges(), ledger.head, ledger.countersigned()
+    ledger.close()
+    log = federation.log(site)
+    assert [(c.terms.run, c.round) for c in charges] == [(RUN, 1), (RUN, 2), (RUN, 3)], log
+    assert federation.updates_taken(site) == {charge.update for charge in charges}, log
+    assert federation.head_kept(site) == (head.sequence, head.hash) == (3, head.hash), log
+    assert given is not None, log
+    assert given.head == head, log
+    assert "ledger_rolled_back" not in log, log
 
 
 @pytest.mark.parametrize("point", ORCHESTRATOR_POINTS.values(), ids=ORCHESTRATOR_POINTS.keys())

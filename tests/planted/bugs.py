@@ -10,12 +10,33 @@ from dataclasses import dataclass
 
 DP_SGD = "gateway/dp_sgd.py"
 GATEWAY = "gateway/gateway.py"
+ONE_BACKWARD = "gateway/one_backward.py"
+DATA_SETS = "gateway/data_sets.py"
 SAMPLING = "gateway/sampling.py"
 CHARGES = "gateway/charges.py"
-LEDGER = "gateway/ledger.py"
+CLIPPED = "private_step/clipped.py"
+EMBEDDING = "private_step/layers/embedding.py"
+RECURRENT = "private_step/layers/recurrent.py"
+AFFINE = "private_step/affine.py"
+TAPE = "private_step/tape.py"
+NOISE = "private_step/noise.py"
+BOOKINGS = "gateway/bookings.py"
+RECORDS = "gateway/records.py"
+SPENDING = "gateway/spending.py"
+COUNTERSIGNATURES = "gateway/countersignatures.py"
+LEDGER_HEADS = "orchestrator/ledger_heads.py"
+AGENT = "gateway/agent.py"
+OUTGOING = "gateway/outgoing.py"
 
 UNIT = "tests/unit/gateway"
+EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
+STEP = "tests/unit/private_step/test_clipped.py"
+UNITS = "tests/service/gateway/test_unit_sensitivity.py"
+NETWORKS = (
+    "tests/service/private_step/test_architectures.py"
+    "::test_the_sum_of_a_random_network_is_the_naive_one"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,8 @@ BUGS = (
     Bug(
         name="noise without the factor C",
         path=DP_SGD,
-        sound="    deviation = noise_multiplier * clipping_norm\n",
-        faulty="    deviation = noise_multiplier\n",
+        sound="noised_mean(total, noise_multiplier * clipping_norm, divisor, generator)",
+        faulty="noised_mean(total, noise_multiplier, divisor, generator)",
         caught_by=f"{UNIT}/test_dp_sgd.py::test_noise_has_the_stated_width",
     ),
     Bug(
@@ -68,16 +89,16 @@ BUGS = (
     Bug(
         name="divisor from the row count",
         path=GATEWAY,
-        sound="_Run(terms, plan.rounds.count, units * rate, sampler)",
-        faulty="_Run(terms, plan.rounds.count, len(self._site.dataset) * rate, sampler)",
+        sound="_Run(terms, plan.rounds.count, declared * rate, sampler, units)",
+        faulty="_Run(terms, plan.rounds.count, len(units) * rate, sampler, units)",
         caught_by=f"{ROUND}::test_a_round_is_the_clipped_sum_over_declared_units_times_rate",
     ),
     Bug(
         name="empty batch skipped",
         path=GATEWAY,
-        sound="            rows = run.sampler.draw(sampling)\n",
-        faulty="            rows = run.sampler.draw(sampling)\n"
-        "            if not len(rows):\n"
+        sound="            units = run.draw(sampling)\n",
+        faulty="            units = run.draw(sampling)\n"
+        "            if not units:\n"
         "                continue\n",
         caught_by=f"{ROUND}::test_an_empty_batch_is_noised_and_counted",
     ),
@@ -114,11 +135,178 @@ BUGS = (
     ),
     Bug(
         name="a second parent for a charged round",
-        path=LEDGER,
+        path=BOOKINGS,
         sound="        raise Equivocation("
         "run, number, charged=row.parent, offered=charge.parent)\n",
         faulty="        pass\n",
         caught_by="tests/service/gateway/test_ledger_on_disk.py"
         "::test_a_second_parent_for_a_charged_round_is_refused_and_recorded",
+    ),
+    Bug(
+        name="joint norm without one layer",
+        path=TAPE,
+        sound="        self.squared += squared\n",
+        faulty="        self.squared += squared if self._booked else 0.0\n",
+        caught_by=NETWORKS,
+    ),
+    Bug(
+        name="embedding norm without repeated ids",
+        path=EMBEDDING,
+        sound="    of_group = summed.square().sum(dim=1)\n",
+        faulty="    apart = gradient.flatten(0, -2).square().sum(dim=1)\n"
+        "    of_group = apart.new_zeros(len(found)).index_add_(0, group, apart)\n",
+        caught_by=f"{STEP}::test_a_repeated_id_counts_with_all_its_places",
+    ),
+    Bug(
+        name="LSTM norm without the recurrent bias",
+        path=RECURRENT,
+        sound="ones=len(biases))",
+        faulty="ones=min(1, len(biases)))",
+        caught_by=NETWORKS,
+    ),
+    Bug(
+        name="factor above 1",
+        path=CLIPPED,
+        sound=".clamp_(max=1.0)",
+        faulty="",
+        caught_by=NETWORKS,
+    ),
+    Bug(
+        name="reweighting of a detached loss",
+        path=CLIPPED,
+        sound="        losses.sum().backward()",
+        faulty="        losses.detach().requires_grad_().sum().backward()",
+        caught_by=NETWORKS,
+    ),
+    Bug(
+        name="Gram norm without slack for cancellation",
+        path=AFFINE,
+        sound=".addcmul_(spread, spread, value=longest * UNIT_ROUNDOFF)",
+        faulty="",
+        caught_by=f"{STEP}::test_units_built_for_cancellation_add_no_more_than_the_clipping_norm",
+    ),
+    Bug(
+        name="records of a document clipped one by one",
+        path=ONE_BACKWARD,
+        sound="gradients.add(self._batch(some.rows), clipping_norm, of_unit)",
+        faulty="gradients.add(self._batch(some.rows), clipping_norm)",
+        caught_by=f"{UNITS}::test_removing_any_unit_moves_the_sum_by_at_most_the_clipping_norm",
+    ),
+    Bug(
+        name="pieces of a large document clipped one by one",
+        path=ONE_BACKWARD,
+        sound="                gradients.add_large("
+        "map(self._batch, some.pieces()), clipping_norm)\n",
+        faulty="                for piece in some.pieces():\n"
+        "                    gradients.add_large([self._batch(piece)], clipping_norm)\n",
+        caught_by=f"{UNITS}::test_removing_any_unit_moves_the_sum_by_at_most_the_clipping_norm",
+    ),
+    Bug(
+        name="sampling of sentences called sampling of documents",
+        path=GATEWAY,
+        sound="        return [self.units[place] for place in self.sampler.draw(stream)]\n",
+        faulty="        rows = PoissonSampler(self.sampler._rate, sum(map(len, self.units)))\n"
+        "        drawn = set(rows.draw(stream).tolist())\n"
+        "        return [unit for unit in self.units if not drawn.isdisjoint(unit)]\n",
+        caught_by=f"{UNIT}/test_unit_sampling.py"
+        "::test_every_document_is_drawn_at_the_rate_whatever_its_size",
+    ),
+    Bug(
+        name="two units on one account",
+        path=BOOKINGS,
+        sound="if others := units_charged(connection, terms.data.name) - {terms.unit}:",
+        faulty="if others := set[Unit]():",
+        caught_by=f"{ROUND}"
+        "::test_data_that_were_charged_under_one_unit_are_not_charged_under_another",
+    ),
+    Bug(
+        name="one noise key for two groupings",
+        path=DATA_SETS,
+        sound="    if unit is Unit.EXAMPLE:\n",
+        faulty="    if unit in Unit:\n",
+        caught_by=f"{ROUND}::test_the_same_rows_in_other_documents_have_other_keys",
+    ),
+    Bug(
+        name="one hundredth too little noise",
+        path=NOISE,
+        sound="mul_(-2 / GRID**2)",
+        faulty="mul_(-2 * 0.99**2 / GRID**2)",
+        caught_by="tests/service/private_step/test_noise.py"
+        "::test_ten_million_draws_follow_the_normal_law",
+    ),
+    Bug(
+        name="an old ledger that goes on",
+        path=COUNTERSIGNATURES,
+        sound="newest_place is not None and not ledger_chain.has(connection, newest_place)",
+        faulty="newest_place is not None and newest_place.sequence < 0",
+        caught_by="tests/service/gateway/test_ledger_chain.py"
+        "::test_a_ledger_that_lacks_what_was_countersigned_spends_nothing_more",
+    ),
+    Bug(
+        name="a head that goes down",
+        path=LEDGER_HEADS,
+        sound="kept is not None and kept != head and head.sequence <= kept.sequence",
+        faulty="kept is None and head.sequence < 0",
+        caught_by="tests/service/orchestrator/test_ledger_heads.py::test_a_head_may_only_go_up",
+    ),
+    Bug(
+        name="a chain that is not followed",
+        path=RECORDS,
+        sound="    if record.previous != head.hash:\n",
+        faulty="    if not record.previous:\n",
+        caught_by=f"{UNIT}/test_records.py"
+        "::test_a_record_written_anew_with_its_hash_is_found_at_the_next",
+    ),
+    Bug(
+        name="a merge that forgets the other branch",
+        path=SPENDING,
+        sound="for r in everything if r.kind == Kind.CHARGE",
+        faulty="for r in chain if r.kind == Kind.CHARGE",
+        caught_by=f"{UNIT}/test_spending.py::test_a_charge_in_two_images_is_spent_once",
+    ),
+    Bug(
+        name="an exception's text in a decline",
+        path=AGENT,
+        sound="Refusal(reason_of(error))",
+        faulty="Refusal(reason_of(error), str(error))",
+        caught_by="tests/service/gateway/test_agent.py"
+        "::test_a_round_that_fails_is_declined_without_a_word_of_why",
+    ),
+    Bug(
+        name="a reason that an error of someone else's has",
+        path=AGENT,
+        sound="    return reason if isinstance(reason, RefusalReason) else RefusalReason.FAILED\n",
+        faulty='    return getattr(error, "reason", RefusalReason.FAILED)\n',
+        caught_by="tests/service/gateway/test_agent.py"
+        "::test_a_round_that_fails_is_declined_without_a_word_of_why",
+    ),
+    Bug(
+        name="a field that is not in the manifest is sent",
+        path=OUTGOING,
+        sound='        raise NotInManifest(path, "is not in the egress manifest")\n',
+        faulty="        return\n",
+        caught_by=f"{EGRESS}::test_without_its_entry_a_field_does_not_leave",
+    ),
+    Bug(
+        name="a field that holds what it likes",
+        path=OUTGOING,
+        sound="    if not entry.rule.admits(",
+        faulty="    if entry.rule is None and not entry.rule.admits(",
+        caught_by=f"{EGRESS}::test_what_does_not_fit_its_field_is_refused_and_not_repeated",
+    ),
+    Bug(
+        name="a field beyond the contract is sent",
+        path=OUTGOING,
+        sound="    if len(UnknownFieldSet(message)):\n",
+        faulty="    if len(UnknownFieldSet(message)) > 1:\n",
+        caught_by=f"{EGRESS}::test_a_field_that_the_contract_does_not_know_is_refused_at_any_depth",
+    ),
+    Bug(
+        name="an error in a stream that nobody hears of",
+        path=OUTGOING,
+        sound="            failures.append(error)\n",
+        faulty="",
+        caught_by="tests/service/gateway/test_client.py"
+        "::test_what_breaks_a_stream_off_comes_out_of_the_call",
     ),
 )

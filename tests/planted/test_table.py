@@ -26,5 +26,5 @@ def test_a_bug_comes_too_late_for_a_module_that_is_imported():
         plant(BUGS[0])
 
 
-def test_eleven_bugs_have_eleven_names():
-    assert len({bug.name for bug in BUGS}) == 11
+def test_no_two_bugs_have_one_name():
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 15

@@ -46,7 +46,7 @@ def test_it_prints_one_object_with_what_was_found(demo):
     assert 0.3 < result["f1"] <= 1
     assert 7.9 < result["epsilon"] <= 8
     assert result["epsilon"] == max(result["epsilon_per_gateway"].values())
-    assert (result["delta"], result["unit"]) == (1e-5, "example")
+    assert (result["delta"], result["unit"]) == (1e-5, "document")
     assert result["relation"] == "add_or_remove_one"
     assert (result["corpus"], result["rounds"], len(result["sites"])) == ("letters", 4, 3)
     assert result["f1_pooled_not_private"] > max(result["f1_alone_not_private"].values())
@@ -67,6 +67,9 @@ def test_it_leaves_the_model_and_nothing_else(demo):
     assert card.blake3 == weights.digest
     assert card.scores["test"] == result["f1"]
     assert "8.0" in card.statement or "7.9" in card.statement
+    assert "at delta 1e-05 (document unit, add_or_remove_one neighbours)" in card.statement
+    assert (card.unit, card.relation, card.delta) == ("document", "add_or_remove_one", 1e-5)
+    assert [gateway.declared_units for gateway in card.gateways] == [320, 260, 200]
 
 
 def test_the_model_tags_text_and_scores_as_it_did(demo):

@@ -31,4 +31,5 @@ def test_each_gateway_takes_the_plan(number):
     assert isinstance(verdict, Accepted)
     participant = plan.participant(name)
     assert participant is not None
-    assert participant.declared_units == site_sizes("letters")[str(settings.data.site)]
+    sizes = site_sizes("letters", unit=plan.privacy.unit)
+    assert participant.declared_units == sizes[str(settings.data.site)]

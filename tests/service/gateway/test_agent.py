@@ -6,16 +6,21 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cli.plan_file import complete
+from common.countersignature import countersign
 from common.hyperparameters import Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
 from common.protocol import (
     Body,
     Config,
+    Countersignature,
     Decline,
     Effective,
+    LedgerHead,
+    Receipt,
     Refusal,
     RefusalReason,
     Registration,
@@ -34,6 +39,7 @@ from common.transfer import chunks_of
 from common.wire import plan_id, plan_to_bytes
 from gateway.agent import Agent, Superseded, in_thread
 from gateway.config import GatewayConfig, TaskChoice
+from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.policy import Policy
 from gateway.workshop import Workshop
 from tasks.task import DataConfig
@@ -41,18 +47,30 @@ from tests.tiny_task import TASK, TinyTask
 
 RUN = RunId("run")
 LABELS = ("no", "yes")
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes([1] * 32))
 END = Stop(StopReason.SUPERSEDED)
+SPECIMENS = 3  # of the tiny task: its model is checked on them before any round
 
 
 class WatchedTask(TinyTask):
-    """Counts how often the data are read."""
+    """Counts how often the data are read; fails with `error` where one is given."""
 
     def __init__(self) -> None:
         self.reads = 0
+        self.error: Exception | None = None
+        self.broken: Exception | None = None  # while reading
 
     def read(self, data, labels, cache):
         self.reads += 1
+        if self.broken is not None:
+            raise self.broken
         return super().read(data, labels, cache)
+
+    def loss(self, model, batch):
+        if self.error is not None and len(batch[0]) > SPECIMENS:
+            raise self.error
+        return super().loss(model, batch)
 
 
 class ScriptedOrchestrator:
@@ -67,6 +85,8 @@ class ScriptedOrchestrator:
         self.declined: list[Decline] = []
         self.updates: list[bytes] = []
         self.settled = asyncio.Event()
+        self.countersigned: Countersignature | None = None
+        self.key, self.signs_for = KEY, GatewayId("a")
 
     async def register(self, versions: Versions) -> Registration:
         return Registration(GatewayId("a"), "lease", versions, 1 << 20)
@@ -92,8 +112,13 @@ class ScriptedOrchestrator:
     async def get_upload(self, key, digest) -> UploadState:
         return UploadState(0, received=False)
 
-    async def submit_update(self, header, chunks):
+    async def submit_update(self, header, chunks) -> Receipt:
         self.updates.append(b"".join([bytes(chunk.data) async for chunk in chunks]))
+        signed = countersign(self.key, "clinics", self.signs_for, header.ledger_head)
+        return Receipt(header.key, header.body.digest, signed)
+
+    async def get_ledger_head(self, *, insecure_deterministic) -> Countersignature | None:
+        return self.countersigned
 
     async def decline(self, decline: Decline) -> None:
         self.declined.append(decline)
@@ -140,8 +165,10 @@ def workshop(tmp_path, task):
     made.close()
 
 
-async def run(workshop: Workshop, orchestrator: ScriptedOrchestrator) -> None:
-    """Let the agent work until every word has been worked on."""
+async def run(
+    workshop: Workshop, orchestrator: ScriptedOrchestrator, ends: type[Exception] = Superseded
+) -> None:
+    """Let the agent work until every word has been worked on, or until it ends by itself."""
     agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None)
     act = agent._act
 
@@ -152,7 +179,7 @@ async def run(workshop: Workshop, orchestrator: ScriptedOrchestrator) -> None:
             orchestrator.settled.set()
 
     agent._act = acting
-    with pytest.raises(Superseded):
+    with pytest.raises(ends):
         await agent.run()
 
 
@@ -175,6 +202,19 @@ async def test_a_plan_that_is_taken_is_trained_and_sent(workshop):
     assert workshop.kept_runs() == (RUN,)
 
 
+async def test_a_plan_of_a_unit_that_the_data_lack_is_declined_and_nothing_more_is_said(workshop):
+    privacy = {"unit": "person", "delta": 1e-5, "target_epsilon": 8.0}
+    plan, initial = complete_plan(privacy=privacy)
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, fake)
+    refusal = Refusal(RefusalReason.DATA_UNFIT)
+    assert fake.answers == [refusal]
+    assert [declined.refusal for declined in fake.declined] == [refusal]
+    assert not fake.updates
+    assert not workshop.kept_runs()
+
+
 async def test_a_plan_over_the_budget_is_refused_before_any_data_are_read(workshop, task):
     plan, initial = complete_plan(
         privacy={"delta": 1e-5, "target_epsilon": 100.0},
@@ -188,7 +228,7 @@ async def test_a_plan_over_the_budget_is_refused_before_any_data_are_read(worksh
     await run(workshop, fake)
     assert fake.answers[0].reason is RefusalReason.EPSILON_BUDGET
     assert task.reads == 0
-    assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.FAILED]
+    assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.EPSILON_BUDGET]
     assert fake.updates == []
 
 
@@ -228,6 +268,93 @@ async def test_weights_longer_than_the_plan_allows_are_not_taken(workshop):
     await run(workshop, fake)
     assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.FAILED]
     assert workshop.kept_runs() == ()
+
+
+class Spilling(ValueError):
+    """Holds a sentence where our own errors have a reason code."""
+
+    def __init__(self, reason) -> None:
+        super().__init__("Mrs Kanarienvogel has gout")
+        self.reason = reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnicodeDecodeError("utf-8", b"Kanarienvogel \xff", 14, 15, "Kanarienvogel"),
+        Spilling("Mrs Kanarienvogel has gout"),
+        Spilling(19_450_508),
+        Spilling("equivocation"),
+    ],
+)
+async def test_a_round_that_fails_is_declined_without_a_word_of_why(workshop, task, error):
+    task.error = error
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, fake)
+    (declined,) = fake.declined
+    assert declined.refusal == Refusal(RefusalReason.FAILED)
+    assert type(declined.refusal.reason) is RefusalReason
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("Kanarienvogel"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "gout")]
+)
+async def test_data_that_cannot_be_read_refuse_the_plan_without_a_word_of_why(
+    workshop, task, error
+):
+    task.broken = error
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, fake)
+    assert fake.answers == [Refusal(RefusalReason.FAILED)]
+    assert [each.refusal for each in fake.declined] == fake.answers
+
+
+async def test_a_ledger_that_lacks_what_was_countersigned_takes_part_in_nothing(workshop, task):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    fake.countersigned = countersign(KEY, "clinics", GatewayId("a"), LedgerHead(3, "3" * 64))
+    await run(workshop, fake)
+    assert fake.answers == [Refusal(RefusalReason.LEDGER_ROLLED_BACK)]
+    assert [each.refusal for each in fake.declined] == fake.answers
+    assert (task.reads, fake.updates, workshop.kept_runs()) == (0, [], ())
+
+
+async def test_a_head_learned_after_a_plan_was_taken_is_obeyed_too(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    await run(workshop, ScriptedOrchestrator(plan, initial.to_bytes(), review(digest)))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), train(initial))
+    fake.countersigned = countersign(KEY, "clinics", GatewayId("a"), LedgerHead(3, "3" * 64))
+    await run(workshop, fake)
+    assert [each.refusal.reason for each in fake.declined] == [RefusalReason.LEDGER_ROLLED_BACK]
+    assert workshop.kept_runs() == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "signs_for", "error"),
+    [
+        (OTHER_KEY, GatewayId("a"), OrchestratorKeyChanged),
+        (KEY, GatewayId("b"), CountersignatureForged),
+    ],
+)
+async def test_nothing_more_is_done_for_an_orchestrator_that_signs_falsely(
+    workshop, key, signs_for, error
+):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    first = countersign(KEY, "clinics", GatewayId("a"), workshop.ledger_head)
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    fake.countersigned, fake.key, fake.signs_for = first, key, signs_for
+    await run(workshop, fake, error)
+    assert len(fake.updates) == 1
+    fake.countersigned = countersign(key, "clinics", signs_for, workshop.ledger_head)
+    await run(workshop, fake, error)
+    assert len(fake.updates) == 1
 
 
 @pytest.mark.parametrize(

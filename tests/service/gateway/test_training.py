@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common.hyperparameters import Optimizer
-from gateway.training import (
-    BatchNormForbidden,
-    ExamplesInterfere,
-    FunctionalGradients,
-    LocalSteps,
-    NotPerExample,
-    NotVectorisable,
-    check_model,
-    flat_parameters,
-    layout_of,
-)
+from gateway.functional import FunctionalGradients, NotVectorisable, check_functional
+from gateway.one_backward import NotInOneBackward, OneBackward
+from gateway.training import LocalSteps, flat_parameters, layout_of
+from private_step.errors import BatchNormForbidden, NotPerExample, UnitsInterfere
+from tasks.task import each_alone
 from tests.unit.gateway.toys import HOW, Examples, assert_close, loss, model, values
 
 SPECIMENS = Examples(8).batch(range(8))
@@ -36,9 +29,9 @@ def by_hand(net: nn.Module, data: Examples, row: int) -> torch.Tensor:
 
 def test_gradients_are_those_of_plain_backward_example_by_example():
     net, data = model(), Examples(10)
-    (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(10))
+    (block,) = gradients_of(net, data).blocks(flat_parameters(net), each_alone(10))
     expected = torch.stack([by_hand(net, data, row) for row in range(10)])
-    assert_close(block, expected)
+    assert_close(block, expected.double())
 
 
 def test_parameters_lie_in_the_order_of_the_layout():
@@ -53,15 +46,15 @@ def test_frozen_parameters_have_no_gradient_and_no_place():
     net = model()
     net[0].weight.requires_grad_(requires_grad=False)
     data = Examples(4)
-    (block,) = gradients_of(net, data)(flat_parameters(net), np.arange(4))
+    (block,) = gradients_of(net, data).blocks(flat_parameters(net), each_alone(4))
     assert block.shape == (4, layout_of(net).size)
-    assert_close(block[2], by_hand(net, data, 2))
+    assert_close(block[2], by_hand(net, data, 2).double())
 
 
 def test_no_more_than_a_micro_batch_is_read_at_once():
     net, data, reads = model(), Examples(40), []
     data.on_read = lambda rows: reads.append(len(rows))
-    blocks = gradients_of(net, data, micro_batch=7)(flat_parameters(net), np.arange(20))
+    blocks = gradients_of(net, data, micro_batch=7).blocks(flat_parameters(net), each_alone(20))
     first = next(blocks)
     assert reads == [7]
     assert [len(first), *(len(block) for block in blocks)] == reads == [7, 7, 6]
@@ -70,31 +63,31 @@ def test_no_more_than_a_micro_batch_is_read_at_once():
 def test_an_empty_batch_reads_nothing_and_has_no_block():
     net, data = model(), Examples()
     data.on_read = pytest.fail
-    assert list(gradients_of(net, data)(flat_parameters(net), np.arange(0))) == []
+    assert list(gradients_of(net, data).blocks(flat_parameters(net), each_alone(0))) == []
 
 
 def test_gradients_follow_the_parameters_given_not_the_models_own():
     net, data = model(), Examples(3)
     start = flat_parameters(net)
-    (here,) = gradients_of(net, data)(start, np.arange(3))
-    (there,) = gradients_of(net, data)(start + 1, np.arange(3))
+    (here,) = gradients_of(net, data).blocks(start, each_alone(3))
+    (there,) = gradients_of(net, data).blocks(start + 1, each_alone(3))
     assert not torch.allclose(here, there)
     assert flat_parameters(net).equal(start)
 
 
 def test_a_sound_model_passes():
-    check_model(model(), loss, SPECIMENS)
+    check_functional(model(), loss, SPECIMENS)
 
 
 def test_dropout_is_off():
     net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2))
-    check_model(net.train(), loss, SPECIMENS)
+    check_functional(net.train(), loss, SPECIMENS)
 
 
 def test_batch_norm_is_refused_by_name():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     with pytest.raises(BatchNormForbidden, match="module '1' normalises over the batch"):
-        check_model(net, loss, SPECIMENS)
+        check_functional(net, loss, SPECIMENS)
 
 
 class Centred(nn.Module):
@@ -106,8 +99,8 @@ class Centred(nn.Module):
 
 def test_a_layer_that_looks_across_the_batch_is_refused():
     net = nn.Sequential(nn.Linear(3, 4), Centred(), nn.Linear(4, 2))
-    with pytest.raises(ExamplesInterfere, match="synthetic example 0 has another gradient"):
-        check_model(net, loss, SPECIMENS)
+    with pytest.raises(UnitsInterfere, match="synthetic example 0 has another gradient"):
+        check_functional(net, loss, SPECIMENS)
 
 
 def test_a_loss_that_is_already_a_mean_is_refused():
@@ -115,7 +108,7 @@ def test_a_loss_that_is_already_a_mean_is_refused():
         return loss(net, batch).mean()
 
     with pytest.raises(NotPerExample, match="without a mean over the batch"):
-        check_model(model(), mean_loss, SPECIMENS)
+        check_functional(model(), mean_loss, SPECIMENS)
 
 
 def test_a_loss_that_is_a_mean_of_its_batch_of_one_is_refused():
@@ -124,7 +117,7 @@ def test_a_loss_that_is_a_mean_of_its_batch_of_one_is_refused():
         return losses.mean().expand(1) if len(losses) > 1 else losses
 
     with pytest.raises(NotPerExample, match=r"\(1,\) for a batch of shape \(8,\)"):
-        check_model(model(), late_mean, SPECIMENS)
+        check_functional(model(), late_mean, SPECIMENS)
 
 
 def test_a_model_without_gradient_everywhere_is_compared_at_zero():
@@ -136,7 +129,7 @@ def test_a_model_without_gradient_everywhere_is_compared_at_zero():
         def forward(self, inputs):
             return self.used(inputs)
 
-    check_model(Partly(), loss, SPECIMENS)
+    check_functional(Partly(), loss, SPECIMENS)
 
 
 def stepped(**changes: object) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -194,4 +187,41 @@ class Branching(nn.Module):
 
 def test_a_model_that_branches_on_its_data_is_refused_with_the_way_out():
     with pytest.raises(NotVectorisable, match=r"item\(\).*neither branch on the data"):
-        check_model(Branching(), loss, Examples(4).batch(range(4)))
+        check_functional(Branching(), loss, Examples(4).batch(range(4)))
+
+
+def one_backward(net: nn.Module, data: Examples, micro_batch: int = 16) -> OneBackward:
+    return OneBackward(net, loss, data.batch, SPECIMENS, micro_batch)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 7, 1000])
+def test_one_backward_pass_gives_the_sum_of_gradients_clipped_one_by_one(micro_batch):
+    net, data, rows = model(), Examples(100), each_alone(90)
+    start = flat_parameters(net) + 0.1
+    exact = gradients_of(net, data).clipped_sum(start, rows, 90.0, 0.5)
+    found = one_backward(net, data, micro_batch).clipped_sum(start, rows, 90.0, 0.5)
+    assert_close(found.double(), exact, rtol=0.02, atol=0.02)  # clipped to a little less
+
+
+def test_one_backward_pass_reads_no_more_than_a_micro_batch_at_once():
+    net, data, reads = model(), Examples(200), []
+    data.on_read = lambda rows: reads.append(len(rows))
+    trained = one_backward(net, data, micro_batch=1000)
+    trained.clipped_sum(flat_parameters(net), each_alone(150), 150.0, 1.0)
+    assert reads == [64, 64, 22]
+
+
+def test_of_no_rows_one_backward_pass_gives_zeros_and_reads_nothing():
+    net, data = model(), Examples()
+    trained = one_backward(net, data)
+    trained.clipped_sum(flat_parameters(net), each_alone(3), 3.0, 1.0)
+    data.on_read = pytest.fail
+    total = trained.clipped_sum(flat_parameters(net), each_alone(0), 3.0, 1.0)
+    assert total.shape == (layout_of(net).size,)
+    assert not total.any()
+
+
+def test_a_model_that_no_rule_covers_is_refused_with_the_way_out_for_a_gateway():
+    net = nn.Sequential(nn.Linear(3, 4), nn.PReLU(), nn.Linear(4, 2))
+    with pytest.raises(NotInOneBackward, match=r"module '1' \(PReLU\).*gradients = .functional"):
+        one_backward(net, Examples(4))

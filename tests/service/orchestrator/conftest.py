@@ -16,8 +16,17 @@ from common.tls import Role, TlsFiles
 from gateway.client import GrpcClient
 from orchestrator.config import OrchestratorConfig
 from orchestrator.server import Listening, listening
+from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.certificates import Authority
 from tests.fakes import INITIAL, FakeClock, FakeGateway
+
+
+class Lawless(GrpcClient):
+    """A gateway's software that keeps to no manifest and sends what it likes."""
+
+    def __init__(self, address: str, tls: TlsFiles) -> None:
+        super().__init__(address, tls)
+        self._stub = GatewayServiceStub(self._channel)
 
 
 @dataclass
@@ -36,12 +45,14 @@ class Federation:
             self.address = server.address
             yield server
 
-    async def client(self, name: str, tls: TlsFiles | None = None) -> GrpcClient:
+    async def client(
+        self, name: str, tls: TlsFiles | None = None, kind: type[GrpcClient] = GrpcClient
+    ) -> GrpcClient:
         files = tls or self.authority.issue(Role.GATEWAY, name)
-        return await self.clients.enter_async_context(GrpcClient(self.address, files))
+        return await self.clients.enter_async_context(kind(self.address, files))
 
-    async def gateways(self, *names: str) -> list[FakeGateway]:
-        return [FakeGateway(name, await self.client(name)) for name in names]
+    async def gateways(self, *names: str, kind: type[GrpcClient] = GrpcClient) -> list[FakeGateway]:
+        return [FakeGateway(name, await self.client(name, kind=kind)) for name in names]
 
     async def operator(self) -> OperatorClient:
         files = self.authority.issue(Role.OPERATOR, "olga")
@@ -53,6 +64,11 @@ class Federation:
         await operator.upload_weights(INITIAL.to_bytes())
         await operator.start_run(RunId(run_id), wire.plan_to_bytes(plan))
         return operator
+
+
+@pytest.fixture
+def lawless() -> type[GrpcClient]:
+    return Lawless
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture
-async def opened(federation):
+async def opened(federation, lawless):
     """Gateways a and b are in round 1; one update is enough at the deadline."""
     async with federation.serving():
         federation.operator_calls = await federation.start(PLAN)
-        federation.a, federation.b = await federation.gateways("a", "b")
+        federation.a, federation.b = await federation.gateways("a", "b", kind=lawless)
         await federation.a.accept("r")
         await federation.b.accept("r")
         yield federation
@@ -259,7 +259,7 @@ ZEROS = Weights(WIDE, np.zeros(WIDE.size, dtype=np.float32))
 
 
 @pytest.fixture
-async def wide(federation):
+async def wide(federation, lawless):
     """Gateway a alone is in a round whose update takes three chunks."""
     task = PLAN.task.model_copy(update={"layout": WIDE})
     rounds = Rounds(count=1, maximum=1, quorum=1, deadline_s=60.0)
@@ -268,7 +268,7 @@ async def wide(federation):
         federation.operator_calls = await federation.operator()
         await federation.operator_calls.upload_weights(ZEROS.to_bytes())
         await federation.start(plan)
-        (federation.a,) = await federation.gateways("a")
+        (federation.a,) = await federation.gateways("a", kind=lawless)
         await federation.a.accept("r")
         yield federation
 

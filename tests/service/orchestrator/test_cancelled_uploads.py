@@ -32,7 +32,9 @@ class SlowBytes(bytes):
 @pytest.fixture
 async def orchestrator(tmp_path):
     url, data = f"sqlite:///{tmp_path / 'journal.db'}", INITIAL.to_bytes()
-    orchestrator = Orchestrator(tmp_path, url, clock=FakeClock(), limits=Limits())
+    orchestrator = Orchestrator(
+        tmp_path, url, federation="acme", clock=FakeClock(), limits=Limits()
+    )
     orchestrator.start(restart_grace_s=1.0)
     await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
     await orchestrator.operations.start_run(RunId("r"), wire.plan_to_bytes(plan_of("a")))

@@ -162,7 +162,7 @@ class StoppingClock(FakeClock):
 async def run_in_process(folder, clock) -> Orchestrator:
     """Run a federation without a socket until it ends or the orchestrator dies."""
     url = f"sqlite:///{folder / 'journal.db'}"
-    orchestrator = Orchestrator(folder, url, clock=clock, limits=Limits())
+    orchestrator = Orchestrator(folder, url, federation="acme", clock=clock, limits=Limits())
     data = INITIAL.to_bytes()
     try:
         orchestrator.start(restart_grace_s=5.0)

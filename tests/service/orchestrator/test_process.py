@@ -119,7 +119,9 @@ async def test_a_signal_ends_the_server(settings):
 async def test_a_server_ends_when_another_took_over_its_state(authority, settings):
     config = load_settings(OrchestratorConfig, settings)
     task, address = await served(config)
-    newer = Orchestrator(config.state, config.database_url, clock=SystemClock(), limits=Limits())
+    newer = Orchestrator(
+        config.state, config.database_url, federation="acme", clock=SystemClock(), limits=Limits()
+    )
     async with OperatorClient(address, authority.issue(Role.OPERATOR, "olga")) as olga:
         await olga.upload_weights(INITIAL.to_bytes())
         with pytest.raises(UnavailableError, match="another orchestrator took over"):

@@ -28,6 +28,9 @@ def test_a_json_line_becomes_a_sentence(tmp_path):
         ('{"text": "on"}', "tags: field required"),
         ('{"text": "on", "tags": "O", "size": 1}', "size: extra inputs are not permitted"),
         ('{"text": "on", "tags": "O", "split": "all"}', "split: input should be"),
+        ('{"text": "on", "tags": "O", "document": ""}', "document: string should have"),
+        ('{"text": "on", "tags": "O", "person": []}', "person."),
+        ('{"text": "on", "tags": "O", "person": ["a", 1]}', "person."),
         ('{"text": "on it", "tags": "O"}', "2 tokens and 1 tags"),
         ('{"text": "on  it", "tags": "O O O"}', "token 2 is empty"),
         ('{"text": "on", "tags": "Drug"}', "tag 1 is none of O, B-label and I-label"),
@@ -57,7 +60,28 @@ def test_columns_become_sentences_at_blank_lines(tmp_path):
     text = "-DOCSTART- O\n\non X O\nvelorin X B-Drug\n\n\nwell X O\n"
     first, second = read_file(write(tmp_path, "a.conll", text))
     assert (first.tokens, first.tags, first.line) == (("on", "velorin"), ("O", "B-Drug"), 3)
-    assert (second.tokens, second.letter, second.line) == (("well",), "1", 7)
+    assert (second.tokens, second.document, second.line) == (("well",), "1", 7)
+
+
+def test_a_json_line_names_its_document_and_whose_it_is(tmp_path):
+    fields = ('"person": "Ann"', '"person": ["Ann", "Bob", "Ann"]', '"document": "d"')
+    rows = [f'{{"text": "on", "tags": "O", {each}}}' for each in fields]
+    one, several, none = read_file(write(tmp_path, "a.jsonl", "\n".join(rows)))
+    assert (one.document, one.persons) == (None, ("Ann",))
+    assert several.persons == ("Ann", "Bob")
+    assert (none.document, none.persons) == ("d", ())
+
+
+@pytest.mark.parametrize("between", ["\n-DOCSTART- O\n\n", "-DOCSTART- O\n", "\n-DOCSTART-\n"])
+def test_documents_end_where_the_next_begins(tmp_path, between):
+    text = between.join(["on O\n", "well O\n\nill O\n", "off O\n"])
+    found = read_file(write(tmp_path, "a.conll", text))
+    assert [(*s.tokens, s.document) for s in found] == [
+        ("on", None),  # before the first mark: it does not say
+        ("well", "1"),
+        ("ill", "1"),
+        ("off", "2"),
+    ]
 
 
 def test_a_single_column_is_a_broken_line(tmp_path):

@@ -15,6 +15,7 @@ from common.plan import (
     Rounds,
     ServerOptimizer,
     TaskSpec,
+    Unit,
     Weighting,
     two_digits,
 )
@@ -53,6 +54,16 @@ def test_a_plan_comes_back_from_its_bytes_and_keeps_its_name():
     data = wire.plan_to_bytes(plan)
     assert wire.plan_from_bytes(data) == plan
     assert wire.plan_id(wire.plan_to_bytes(wire.plan_from_bytes(data))) == wire.plan_id(data)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_the_unit_travels_with_the_plan_and_is_part_of_its_name(unit):
+    plan = plan_of(privacy=Privacy(unit=unit, delta=1e-5, target_epsilon=8))
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data).privacy.unit is unit
+    assert (wire.plan_id(data) == wire.plan_id(wire.plan_to_bytes(plan_of()))) == (
+        unit is Unit.EXAMPLE
+    )
 
 
 def test_any_other_value_gives_another_name():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from common.randomness import BLOCK, InsecureSeed, RandomStream, derive_key, system_secret
+from common.randomness import InsecureSeed, RandomStream, derive_key, system_secret
 
 KEY = bytes(range(32))
 TEXTS = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3)
@@ -18,15 +18,15 @@ def stream() -> RandomStream:
 
 
 def test_the_same_key_gives_the_same_stream(stream):
-    assert np.array_equal(stream.gaussian(1000), RandomStream(KEY).gaussian(1000))
+    assert np.array_equal(stream.uniforms(1000), RandomStream(KEY).uniforms(1000))
 
 
 def test_another_key_gives_another_stream(stream):
-    assert not np.isin(stream.gaussian(1000), RandomStream(bytes(32)).gaussian(1000)).any()
+    assert not np.isin(stream.uniforms(1000), RandomStream(bytes(32)).uniforms(1000)).any()
 
 
 def test_a_stream_never_repeats_itself(stream):
-    assert not np.isin(stream.gaussian(1000), stream.gaussian(1000)).any()
+    assert not np.isin(stream.uniforms(1000), stream.uniforms(1000)).any()
 
 
 def test_the_key_stream_is_aes_256_ctr():
@@ -44,15 +44,32 @@ def test_uniforms_lie_above_zero_and_reach_one(stream):
     assert np.array_equal(np.ldexp(uniforms, 53) % 1, np.zeros(100_000))
 
 
-def test_gaussian_values_are_standard_normal_across_blocks(stream):
-    drawn = stream.gaussian(BLOCK + 5)
-    assert kstest(drawn[-200_000:], "norm").pvalue > 1e-4
-    assert abs(np.corrcoef(drawn[: BLOCK // 2], drawn[BLOCK // 2 : BLOCK])[0, 1]) < 0.01
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_any_number_of_values_can_be_drawn(stream, count):
-    assert stream.gaussian(count).shape == (count,)
+    assert stream.uniforms(count).shape == (count,)
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 100, (1 << 20) + 7])
+def test_bytes_are_those_of_the_key_stream_however_they_are_read(stream, count):
+    whole = RandomStream(KEY).read(count + 40)
+    assert stream.read(40) + stream.read(count) == whole
+
+
+def test_reserved_parts_are_the_stream_itself_in_order(stream):
+    whole = RandomStream(KEY).read(208)
+    read = stream.read(10)
+    first, second = stream.reserve(64), stream.reserve(30)
+    assert read == whole[:10]
+    assert second.read(30) == whole[80:110]
+    assert first.read(64) == whole[16:80]
+    assert stream.read(96) == whole[112:208]
+
+
+def test_a_reserved_part_cannot_be_read_beyond_its_end(stream):
+    part = stream.reserve(32)
+    part.read(32)
+    with pytest.raises(ValueError, match="ends 1 bytes earlier"):
+        part.read(1)
 
 
 def test_system_secrets_are_never_the_same():

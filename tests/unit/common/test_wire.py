@@ -14,6 +14,7 @@ from common.protocol import (
     Decline,
     Effective,
     GatewayStatus,
+    LedgerHead,
     Receipt,
     Refusal,
     RefusalReason,
@@ -49,6 +50,7 @@ VALUES = Hyperparameters(
     weight_decay=0.01,
     warmup_steps=2,
 )
+HEAD = LedgerHead(4, "ef" * 32, insecure_deterministic=True)
 REFUSAL = Refusal(RefusalReason.NOISE_FLOOR, "noise_multiplier")
 
 
@@ -108,6 +110,7 @@ def test_a_config_comes_back_and_a_wrong_digest_does_not():
     ("bridge", "value"),
     [
         (wire.UPDATE_HEADER, UpdateHeader(KEY, PLAN, DIGEST, Body(DIGEST, 7, 3))),
+        (wire.UPDATE_HEADER, UpdateHeader(KEY, PLAN, DIGEST, Body(DIGEST, 7), HEAD)),
         (wire.DECLINE, Decline(KEY, REFUSAL)),
         (wire.HYPERPARAMETERS, VALUES),
         (wire_operator.SCORES, ScoreSet(1, "test", DIGEST, 0.5, 0.25, 0.75, 12)),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.stats import chi2, kstest, norm
 
 from common.randomness import RandomStream
-from gateway.dp_sgd import NOISE_GRID, add_noise, apply_dp, clip_gradients
+from gateway.dp_sgd import add_noise, apply_dp, clip_gradients, clipped_sum
 from tests.unit.gateway.toys import assert_close, values
 
 DRAWS = 1_000_000
@@ -20,9 +21,8 @@ def stream(number: int = 0) -> RandomStream:
 
 def noise_of(deviation: float, clipping_norm: float, count: int = DRAWS) -> np.ndarray:
     zeros = torch.zeros(count, dtype=torch.float64)
-    return add_noise(
-        zeros, noise_multiplier=deviation, clipping_norm=clipping_norm, generator=stream()
-    ).numpy()
+    how = {"noise_multiplier": deviation, "clipping_norm": clipping_norm, "divisor": 1.0}
+    return add_noise(zeros, **how, generator=stream()).double().numpy()
 
 
 def test_clipping_takes_no_more_than_a_millionth_from_a_long_row():
@@ -49,21 +49,27 @@ def test_a_row_that_is_not_finite_becomes_zero_and_stays_in_its_place(broken):
 
 def test_the_sum_does_not_depend_on_order_or_on_blocks():
     rows = values(64, 30) * 3
-    noiseless = {"noise_multiplier": 1e-3, "clipping_norm": 0.7}
-    whole = apply_dp([rows], 30, **noiseless, generator=stream())
-    cut = apply_dp(rows.flip(0).split(7), 30, **noiseless, generator=stream())
-    assert torch.equal(whole, cut)
+    assert torch.equal(clipped_sum([rows], 30, 0.7), clipped_sum(rows.flip(0).split(7), 30, 0.7))
 
 
 def test_apply_dp_is_the_clipped_sum_and_the_noise_for_the_same_norm():
-    rows, how = values(10, 5), {"noise_multiplier": 2.0, "clipping_norm": 0.5}
+    rows = values(10, 5)
+    how = {"noise_multiplier": 2.0, "clipping_norm": 0.5, "divisor": 7.0}
     by_hand = add_noise(clip_gradients(rows, 0.5).sum(dim=0), **how, generator=stream())
-    assert torch.equal(apply_dp([rows[:4], rows[4:]], 5, **how, generator=stream()), by_hand)
+    clip = partial(clipped_sum, [rows[:4], rows[4:]], 5)
+    assert torch.equal(apply_dp(clip, **how, generator=stream()), by_hand)
 
 
 def test_an_empty_batch_is_noise_alone():
-    noised = apply_dp([], 1000, noise_multiplier=3.0, clipping_norm=0.1, generator=stream())
+    how = {"noise_multiplier": 3.0, "clipping_norm": 0.1, "divisor": 1.0}
+    noised = apply_dp(partial(clipped_sum, [], 1000), **how, generator=stream())
     assert 0.25 < float(noised.std()) < 0.35
+
+
+def test_the_sum_is_divided_in_the_units_of_the_gradient():
+    how = {"noise_multiplier": 1e-7, "clipping_norm": 0.5, "divisor": 50.0}
+    noised = add_noise(torch.tensor([0.25]), **how, generator=stream())
+    assert float(noised) == pytest.approx(0.005, rel=1e-4)
 
 
 @pytest.mark.parametrize(("sigma", "clipping_norm"), [(2.0, 0.5), (0.7, 3.0)])
@@ -81,17 +87,3 @@ def variance_pvalue(noise: np.ndarray, deviation: float) -> float:
     law = chi2(len(noise))
     found = float((noise**2).sum()) / deviation**2
     return 2 * min(law.cdf(found), law.sf(found))
-
-
-def test_neighbouring_sums_reach_the_same_outputs():
-    """Plain float noise betrays the sum by its lowest bits; the grid hides them."""
-    grid = 2.0 * 0.5 * NOISE_GRID
-    for number, total in enumerate((0.0, 0.5, 0.123456789)):
-        sums = torch.full((20_000,), total, dtype=torch.float64)
-        how = {"noise_multiplier": 2.0, "clipping_norm": 0.5, "generator": stream(number)}
-        noised = add_noise(sums, **how)
-        steps = torch.round(noised / grid)
-        assert torch.equal(steps * grid, noised)
-        assert set((steps % 2).abs().tolist()) == {0.0, 1.0}
-        plain = sums + torch.from_numpy(stream(number).gaussian(20_000))
-        assert not torch.equal(torch.round(plain / grid) * grid, plain)  # the test can fail

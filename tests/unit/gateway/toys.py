@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from common.hyperparameters import Bounds, Hyperparameters, Overrides
 from common.ids import GatewayId, PlanId, RunId
-from common.plan import Participant, Plan, Privacy, Rounds, TaskSpec
+from common.plan import Participant, Plan, Privacy, Rounds, TaskSpec, Unit
 from gateway.charges import DataSetBinding, RunTerms
 from gateway.training import layout_of
+from tasks.task import UnitNotCarried, each_alone
 
 CLINIC = GatewayId("clinic")
 RUN = RunId("run-1")
@@ -59,6 +60,7 @@ class Examples:
         self.inputs = values(count, 3, seed=seed)
         self.classes = (values(count, seed=seed + 1) > 0).long()
         self.on_read: Callable[[Sequence[int]], None] = lambda _: None
+        self.documents: Sequence[Sequence[int]] = ()  # their rows; none: the rows do not say
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -67,6 +69,13 @@ class Examples:
         self.on_read(rows)
         index = torch.tensor(rows, dtype=torch.long)
         return self.inputs[index], self.classes[index]
+
+    def units(self, unit: Unit) -> Sequence[Sequence[int]]:
+        if unit is Unit.EXAMPLE:
+            return each_alone(len(self))
+        if unit is not Unit.DOCUMENT or not self.documents:
+            raise UnitNotCarried(unit, where="notes.jsonl, line 3", mend="give every line one")
+        return self.documents
 
     def content_digests(self) -> Sequence[bytes]:
         return [row.numpy().tobytes() for row in self.inputs]
@@ -97,7 +106,7 @@ def plan(
     profile: Overrides | None = None,
     rounds: int = 5,
     net: nn.Module | None = None,
-    **privacy: float,
+    **privacy: object,
 ) -> Plan:
     """A plan for two gateways whose promise is loose unless `privacy` says otherwise."""
     return Plan(

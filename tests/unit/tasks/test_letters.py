@@ -53,7 +53,7 @@ def test_no_entity_of_dev_or_test_occurs_in_training(corpus):
 def test_every_sentence_has_a_letter_and_every_letter_one_patient(corpus):
     patients = {}
     for sentence in corpus:
-        assert patients.setdefault(sentence.letter, sentence.patient) == sentence.patient
+        assert patients.setdefault(sentence.document, sentence.persons) == sentence.persons
     assert len(set(patients.values())) < len(patients)  # some patients have two letters
 
 

@@ -1,0 +1,259 @@
+"""The recurrences themselves, step by step, with a backward pass that shows the gates' gradients.
+
+Shapes: T steps, R records, D inputs, H hidden values. The input comes in the order of reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from private_step.layers.gate_kernels import GateKernels, compiled
+from private_step.products import product
+
+WORTH_COMPILING = 1 << 16  # values of all gates of a pass from which on the steps are compiled
+
+#: Takes what was multiplied in each step, x and the state before side by side, (T, R, D + H), and
+#: the gradients of the products, (T, R, gates): from x and from the state, or of both together.
+Book: TypeAlias = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One direction of a layer, without a graph, gates stacked as torch stacks them."""
+
+    input: Tensor  # (gates, D)
+    hidden: Tensor  # (gates, H)
+    input_bias: Tensor | None  # (gates,)
+    hidden_bias: Tensor | None
+
+
+class Lstm(Function):
+    r"""The LSTM of torch.nn: gates i, f, g, o.
+
+    .. math:: c_t = \sigma(f) c_{t-1} + \sigma(i) \tanh(g), \quad h_t = \sigma(o) \tanh(c_t)
+
+    Source:
+        Hochreiter and Schmidhuber 1997, "Long Short-Term Memory", with the forget gate of Gers et
+        al. 2000.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        _anchor: Tensor,
+        start: tuple[Tensor, Tensor] | None,
+        weights: Weights,
+        book: Book,
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden states and cells after each step, each of shape (T, R, H).
+
+        Args:
+            ctx: torch's.
+            x: shape (T, R, D).
+            start: hidden states and cells before the first step, each (R, H); None: zeros.
+            weights: of the direction.
+            book: is given the gradients in the backward pass.
+        """
+        steps, records, inputs = x.shape
+        width = weights.hidden.shape[1]
+        read = x.new_empty(steps + 1, records, inputs + width)  # x_t and h_{t-1} side by side
+        read[:steps, :, :inputs] = x
+        gates = x.new_empty(steps, records, 4 * width)
+        cells = x.new_empty(steps + 1, records, width)
+        squashed = x.new_empty(steps, records, width)  # tanh of the cells
+        hidden = read[:, :, inputs:]
+        for before, first in zip((hidden, cells), start or (None, None), strict=True):
+            before[0] = 0.0 if first is None else first
+        both = torch.cat([weights.input, weights.hidden], dim=1)
+        bias = _sum(weights.input_bias, weights.hidden_bias)
+        states = (gates, cells, squashed, read)
+        step = _compiled_forward(states) or _plain_forward(states)
+        for t, rows in enumerate(read[:-1].unbind(0)):
+            step(t, product(rows, both, bias))
+        ctx.save_for_backward(x)
+        ctx.kept = (gates, read, cells, squashed, both, book)
+        ctx.set_materialize_grads(False)
+        return hidden[1:], cells[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradient of x; book those of the weights."""
+        (x,) = ctx.saved_tensors
+        gates, read, cells, squashed, both, book = ctx.kept
+        inputs, wanted = x.shape[2], ctx.needs_input_grad[0]
+        above = torch.zeros_like(squashed) if gradients[0] is None else gradients[0]
+        of_gates, below = torch.empty_like(gates), torch.empty_like(x) if wanted else None
+        turned = (both if wanted else both[:, inputs:]).t().contiguous()
+        carried = torch.zeros_like(squashed[0])  # the gradient of the cell, from the step above
+        states = (gates, cells, squashed, read)
+        upper = (above.contiguous(), carried)
+        step = _compiled_backward(states, upper, of_gates) or _plain_backward(
+            states, upper, of_gates
+        )
+        found = torch.zeros_like(carried)
+        for t in range(len(gates) - 1, -1, -1):
+            if gradients[1] is not None:
+                carried += gradients[1][t]
+            step(t, found)
+            if t or wanted:
+                found = product(of_gates[t], turned)
+                if below is not None:
+                    below[t] = found[:, :inputs]
+        book(read[:-1], of_gates)
+        return below, None, None, None, None
+
+
+#: Gates (T, R, 4H), cells (T + 1, R, H), their tanh (T, R, H), and x_t and h_{t-1} side by side,
+#: (T + 1, R, D + H).
+_States: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+_Step: TypeAlias = Callable[[int, Tensor], None]  # of a number, and what was multiplied for it
+
+
+def _plain_forward(states: _States) -> _Step:
+    """Return what writes the states of a step from what goes into its gates, by torch."""
+    gates, cells, squashed, read = states
+    width = cells.shape[2]
+
+    def step(t: int, raw: Tensor) -> None:
+        into, forget, new, out = torch.sigmoid(raw, out=gates[t]).chunk(4, dim=1)
+        torch.tanh(raw[:, 2 * width : 3 * width], out=new)
+        cell = torch.mul(into, new, out=cells[t + 1]).addcmul_(forget, cells[t])
+        torch.mul(out, torch.tanh(cell, out=squashed[t]), out=read[t + 1, :, -width:])
+
+    return step
+
+
+def _compiled_forward(states: _States) -> _Step | None:
+    """Return the same, compiled; None where it cannot be or is not worth it."""
+    kernels = _kernels_for(states[0])
+    if kernels is None:
+        return None
+    gates = states[0].shape[2]
+    rooms = (np.empty(gates, np.float32), np.empty(gates, np.float32), np.empty(gates, np.int32))
+    arrays = tuple(each.numpy() for each in states)
+    return lambda t, raw: kernels.forward(t, raw.numpy(), arrays, rooms)
+
+
+def _plain_backward(states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor) -> _Step:
+    """Return what writes the gradients of a step's gates, and carries that of its cell back.
+
+    Args:
+        states: of all steps.
+        above: the gradients of the hidden states, (T, R, H), and of the cell, (R, H), the second
+            changed in place.
+        of_gates: where the gates' gradients go, (T, R, 4H).
+    """
+    gates, cells, squashed, _ = states
+    from_above, carried = above
+    width = carried.shape[1]
+
+    def step(t: int, found: Tensor) -> None:
+        entered, forgot, new, out = gates[t].chunk(4, dim=1)
+        of_entered, of_forgot, of_new, of_out = of_gates[t].chunk(4, dim=1)
+        tanh = squashed[t]
+        through = (found[:, -width:] + from_above[t]).mul_(out)
+        carried.add_(through)
+        through.mul_(tanh)
+        carried.addcmul_(through, tanh, value=-1)
+        torch.addcmul(through, through, out, value=-1, out=of_out)
+        scaled = carried * entered
+        both = scaled * new
+        torch.addcmul(scaled, both, new, value=-1, out=of_new)
+        torch.addcmul(both, both, entered, value=-1, out=of_entered)
+        carried.mul_(forgot)
+        remembered = torch.mul(carried, cells[t], out=scaled)
+        torch.addcmul(remembered, remembered, forgot, value=-1, out=of_forgot)
+
+    return step
+
+
+def _compiled_backward(
+    states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor
+) -> _Step | None:
+    """Return the same, compiled; None where it cannot be or is not worth it."""
+    kernels = _kernels_for(of_gates)
+    if kernels is None:
+        return None
+    gates, cells, tanhs = (each.numpy() for each in states[:3])
+    upper, into = tuple(each.numpy() for each in above), of_gates.numpy()
+    return lambda t, found: kernels.backward(t, found.numpy(), upper, (gates, cells, tanhs), into)
+
+
+def _kernels_for(gates: Tensor) -> GateKernels | None:
+    large = gates.numel() >= WORTH_COMPILING
+    on_cpu = gates.device.type == "cpu" and gates.dtype == torch.float32
+    return compiled() if large and on_cpu else None
+
+
+class Gru(Function):
+    r"""The GRU of torch.nn: gates r, z, n.
+
+    .. math:: n = \tanh(W_n x + b_n + r \odot (U_n h_{t-1} + u_n)), \quad
+       h_t = (1 - z) \odot n + z \odot h_{t-1}
+
+    Source:
+        Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", with the
+        reset gate behind the product, as torch has it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        _anchor: Tensor,
+        start: tuple[Tensor] | None,
+        weights: Weights,
+        book: Book,
+    ) -> tuple[Tensor]:
+        """Return the hidden states after each step, shape (T, R, H); see `Lstm.forward`."""
+        steps, records, _ = x.shape
+        width = weights.hidden.shape[1]
+        gates = product(x, weights.input, weights.input_bias)
+        hidden = x.new_empty(steps + 1, records, width)
+        hidden[0] = 0.0 if start is None else start[0]
+        gated = x.new_empty(steps, records, width)  # U_n h + u_n
+        for t, gate in enumerate(gates.unbind(0)):
+            added = product(hidden[t], weights.hidden, weights.hidden_bias)
+            reset_update, new = torch.split(gate, [2 * width, width], dim=1)
+            reset_update.add_(added[:, : 2 * width]).sigmoid_()
+            reset, update = reset_update.chunk(2, dim=1)
+            gated[t] = added[:, 2 * width :]
+            new.addcmul_(reset, gated[t]).tanh_()
+            torch.lerp(new, hidden[t], update, out=hidden[t + 1])
+        ctx.save_for_backward(x)
+        ctx.kept = (gates, hidden, gated, weights, book)
+        return (hidden[1:],)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of x; book those of the weights."""
+        (x,) = ctx.saved_tensors
+        gates, hidden, gated, weights, book = ctx.kept
+        of_input, of_hidden = torch.empty_like(gates), torch.empty_like(gates)
+        turned = weights.hidden.t().contiguous()
+        here = gradients[0][-1]
+        for t in range(len(gates) - 1, -1, -1):
+            reset, update, new = gates[t].chunk(3, dim=1)
+            of_new = here * (1 - update) * (1 - new.square())
+            of_update = here * (hidden[t] - new) * update * (1 - update)
+            of_reset = of_new * gated[t] * reset * (1 - reset)
+            torch.cat([of_reset, of_update, of_new], dim=1, out=of_input[t])
+            torch.cat([of_reset, of_update, of_new * reset], dim=1, out=of_hidden[t])
+            if t:
+                below = product(of_hidden[t], turned).addcmul_(here, update)
+                here = below.add_(gradients[0][t - 1])
+        book(x, hidden[:-1], of_input, of_hidden)
+        of_x = product(of_input, weights.input.t()) if ctx.needs_input_grad[0] else None
+        return of_x, None, None, None, None
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return one if other is None else other if one is None else one + other

@@ -1,0 +1,126 @@
+"""A gateway's client that remembers what it sent and what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+from common.tls import TlsFiles
+from gateway.client import GrpcClient
+from gateway.egress import MANIFEST
+from gateway.egress_rules import EgressClass
+from gateway.outgoing import GuardedChannel, is_nested
+from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
+
+ECHOES = {  # what the orchestrator gave out a moment before: drawn by it, or made of updates
+    "WatchRequest.lease",
+    "FetchWeightsRequest.digest",
+    "SubmitUpdateRequest.header.parent",
+}
+
+
+@dataclass
+class Record:
+    """All that went to gRPC, in order, and every word that came back."""
+
+    sent: list[tuple[str, bytes]] = field(default_factory=list)  # method, message
+    heard: list[str] = field(default_factory=list)
+
+    def messages(self) -> Iterator[tuple[str, Message]]:
+        for method, data in self.sent:
+            yield method, getattr(pb, f"{method}Request").FromString(data)
+
+    def values(self, *kinds: EgressClass) -> list[tuple[str, Any]]:
+        """Return path and value of every field of these classes, in order."""
+        return [
+            (path, getattr(owner, name))
+            for _, message in self.messages()
+            for path, owner, name in _leaves(message, message.DESCRIPTOR.name)
+            if MANIFEST[path].kind in kinds
+        ]
+
+    def without(self, *kinds: EgressClass) -> list[tuple[str, bytes]]:
+        """Return what was sent, fields of these classes overwritten at their length.
+
+        An echo stands as the place at which it was first heard: it must have been.
+        """
+        return [(method, self._without(message, kinds)) for method, message in self.messages()]
+
+    def _without(self, message: Message, kinds: tuple[EgressClass, ...]) -> bytes:
+        for path, owner, name in _leaves(message, message.DESCRIPTOR.name):
+            value = getattr(owner, name)
+            if path in ECHOES:
+                setattr(owner, name, f"heard {self.heard.index(value)}")
+            elif MANIFEST[path].kind in kinds:
+                setattr(owner, name, bytes(len(value)) if isinstance(value, bytes) else "0" * 64)
+        return message.SerializeToString()
+
+
+def _leaves(message: Message, path: str) -> Iterator[tuple[str, Message, str]]:
+    """Yield (path, the message that holds it, its name) of every field that is set."""
+    for each, value in message.ListFields():
+        here = f"{path}.{each.name}"
+        if not is_nested(each):
+            yield here, message, each.name
+        for nested in (value if each.is_repeated else (value,)) if is_nested(each) else ():
+            yield from _leaves(nested, here)
+
+
+class _Channel:
+    """Stands between the guard and gRPC."""
+
+    def __init__(self, channel, record: Record) -> None:
+        self._channel, self._record = channel, record
+
+    def unary_unary(self, method, response_deserializer):
+        return self._single(self._channel.unary_unary, method, response_deserializer)
+
+    def unary_stream(self, method, response_deserializer):
+        return self._single(self._channel.unary_stream, method, response_deserializer)
+
+    def stream_unary(self, method, response_deserializer):
+        call = self._channel.stream_unary(
+            method, response_deserializer=self._hearing(response_deserializer)
+        )
+
+        async def noting(requests):
+            async for request in requests:
+                self._note(method, request)
+                yield request
+
+        return lambda requests, timeout: call(noting(requests), timeout=timeout)
+
+    def _single(self, kind, method, response_deserializer):
+        call = kind(method, response_deserializer=self._hearing(response_deserializer))
+
+        def noted(request, timeout):
+            self._note(method, request)
+            return call(request, timeout=timeout)
+
+        return noted
+
+    def _note(self, method: str, request: bytes) -> None:
+        self._record.sent.append((method.rpartition("/")[2], request))
+
+    def _hearing(self, deserializer):
+        def heard(data: bytes) -> Message:
+            message = deserializer(data)
+            for _, owner, name in _leaves(message, ""):
+                value = getattr(owner, name)
+                if isinstance(value, str) and value not in self._record.heard:
+                    self._record.heard.append(value)
+            return message
+
+        return heard
+
+
+class RecordedClient(GrpcClient):
+    """The client as shipped, with a record behind its guard."""
+
+    def __init__(self, address: str, tls: TlsFiles, record: Record) -> None:
+        super().__init__(address, tls)
+        self._stub = GatewayServiceStub(GuardedChannel(_Channel(self._channel, record)))
