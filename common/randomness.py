@@ -61,14 +61,23 @@ class RandomStream:
 
     def read(self, count: int) -> bytearray:
         """Return the next `count` bytes of the key stream."""
+        room = bytearray(count + SPARE)
+        del room[len(self.read_into(room, count)) :]
+        return room
+
+    def read_into(self, room: bytearray, count: int) -> memoryview:
+        """Write the next `count` bytes of the key stream to `room`, and return them.
+
+        Args:
+            room: at least SPARE bytes longer than `count`.
+            count: how many bytes.
+        """
         self._position += count
         if self._end is not None and self._position > self._end:
             message = f"a part of a key stream ends {self._position - self._end} bytes earlier"
             raise ValueError(message)
-        room = bytearray(count + SPARE)
         zeros = ZEROS[:count] if count <= len(ZEROS) else memoryview(bytes(count))
-        del room[self._encryptor.update_into(zeros, room) :]
-        return room
+        return memoryview(room)[: self._encryptor.update_into(zeros, room)]
 
     def reserve(self, count: int) -> RandomStream:
         """Return the next `count` bytes as a stream of their own, and go on behind them.

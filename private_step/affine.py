@@ -182,12 +182,26 @@ def _add_weighted(tape: Tape, rows: tuple[Tensor, Tensor], sums: _Trained, facto
     """Add the product of all records' rows, each weighted by its unit's factor."""
     x, gradient = rows
     weights = tape.units.spread(factors)[:, None, None]
-    narrow_x = x.shape[2] <= gradient.shape[2]  # the narrower side is cheaper to weigh
-    left = gradient if narrow_x else gradient * weights
-    right = x * weights if narrow_x else x
-    sums.weight.add_(product(left.flatten(0, 1).t(), right.flatten(0, 1).t()))
+    sums.weight.add_(weighted_product(gradient, x, weights))
     if sums.biases:
         per_token = weights.expand(-1, x.shape[1], 1).reshape(-1)
-        total = per_token @ gradient.flatten(0, 1) if narrow_x else left.sum(dim=(0, 1))
+        total = per_token @ gradient.flatten(0, 1)
         for bias in sums.biases:
             bias.add_(total)
+
+
+def weighted_product(gradient: Tensor, x: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum over rows of gradient times x, each row weighted, shape (out, in).
+
+    The narrower side is cheaper to weigh, and to turn round: oneDNN copies what is not in rows.
+
+    Args:
+        gradient: shape (..., ..., out).
+        x: shape (..., ..., in).
+        weights: of a shape that both can be multiplied by.
+    """
+    if x.shape[2] <= gradient.shape[2]:
+        turned = (x * weights).flatten(0, 1).t().contiguous()
+        return product(turned, gradient.flatten(0, 1).t()).t()
+    turned = (gradient * weights).flatten(0, 1).t().contiguous()
+    return product(turned, x.flatten(0, 1).t())

@@ -6,13 +6,13 @@ arithmetic in the place of branches. They are only worth their compilation for l
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from private_step.compiling import Loop, compiled_with
 
 Floats: TypeAlias = NDArray[np.float32]
 Words: TypeAlias = NDArray[np.int32]
@@ -97,23 +97,35 @@ def noised(
         mean[i] = F(np.rint(value) * scales[1])
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """The loops, compiled."""
+def noised_block(
+    words: NDArray[np.int32],
+    total: Floats,
+    mean: Floats,
+    rooms: tuple[Floats, Floats, Floats, Words],
+    scales: tuple[float, float, np.float32],
+) -> None:
+    """Write the noised mean of one block, a piece at a time that stays in the nearest cache.
 
-    radii: Callable[..., None]
-    directions: Callable[..., None]
-    noised: Callable[..., None]
+    Args:
+        words: of the key stream, shape (3, pairs): two for the radius of a pair, one for its angle.
+        total: what is noised, shape (2 pairs,), or one less.
+        mean: where it goes, likewise.
+        rooms: to work in, all of one length.
+        scales: of `noised`, and of `radii`.
+    """
+    radius, cosine, sine, exponent = rooms
+    pairs, count, at_once = words.shape[1], total.shape[0], radius.shape[0]
+    for start in range(0, pairs, at_once):
+        n = min(at_once, pairs - start)
+        end = start + n
+        radii(words[0, start:end], words[1, start:end], radius[:n], exponent[:n], scales[2])
+        directions(words[2, start:end], cosine[:n], sine[:n])
+        noised(total[start:end], radius[:n], cosine[:n], mean[start:end], scales[:2])
+        there = slice(pairs + start, min(pairs + end, count))  # of a pair's other value
+        noised(total[there], radius[:n], sine[:n], mean[there], scales[:2])
 
 
 @cache
-def compiled() -> Kernels | None:
-    """Compile the loops, once in a process; None where Numba is not installed."""
-    try:
-        import numba  # noqa: PLC0415 (a third of a second, for large models only)
-    except ImportError:
-        return None
-    # everything but the reordering of sums, of which there is none
-    fast = {"contract", "arcp", "nsz", "nnan", "ninf", "afn"}
-    jit: Any = numba.njit(nogil=True, fastmath=fast, error_model="numpy")
-    return Kernels(jit(radii), jit(directions), jit(noised))
+def compiled() -> Loop | None:
+    """Compile `noised_block`, once in a process; None where Numba is not installed."""
+    return compiled_with(noised_block, radii, directions, noised)

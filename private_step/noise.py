@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.randomness import RandomStream
-from private_step.kernels import Kernels, compiled
+from common.randomness import SPARE, RandomStream
+from private_step.compiling import Loop
+from private_step.kernels import compiled
 
 GRID = 2.0**-16  # over the noise's standard deviation
 BLOCK = 1 << 16  # values made at a time, an even number: they stay in the cache
+AT_ONCE = 1 << 13  # pairs that the compiled loops take at a time
 BYTES = 6  # of the key stream for a value: 12 for a pair
 POSITIVE = 0x7FFFFFFF
 WORTH_COMPILING = 1 << 18  # values from which on the compiled loops are used
@@ -41,8 +43,8 @@ def noised_mean(total: Tensor, deviation: float, divisor: float, stream: RandomS
     mean = torch.empty(total.shape, dtype=torch.float32, device=total.device)
     scales = (1 / (deviation * GRID), deviation * GRID / divisor)
     is_large = len(total) >= WORTH_COMPILING and total.dtype == torch.float32
-    if is_large and total.device.type == "cpu" and (kernels := compiled()) is not None:
-        _write_compiled(kernels, total, mean, scales, stream)
+    if is_large and total.device.type == "cpu" and (block := compiled()) is not None:
+        _write_compiled(block, total, mean, scales, stream)
         return mean
     for start in range(0, len(total), BLOCK):
         piece = slice(start, start + BLOCK)
@@ -91,7 +93,7 @@ def _gaussian_over_grid(count: int, stream: RandomStream) -> Tensor:
 
 
 def _write_compiled(
-    kernels: Kernels,
+    block: Loop,
     total: Tensor,
     mean: Tensor,
     scales: tuple[float, float],
@@ -106,7 +108,7 @@ def _write_compiled(
     each = -(-blocks // threads) * BLOCK
     arrays = total.detach().numpy(), mean.numpy()
     jobs = [
-        partial(_write_part, kernels, arrays, range(start, min(start + each, len(total))), scales)
+        partial(_write_part, block, arrays, range(start, min(start + each, len(total))), scales)
         for start in range(0, len(total), each)
     ]
     parts = [stream.reserve(-(-each // BLOCK) * BLOCK * BYTES) for _ in jobs]
@@ -119,23 +121,19 @@ def _write_compiled(
 
 
 def _write_part(
-    kernels: Kernels,
+    block: Loop,
     arrays: tuple[np.ndarray[tuple[int], np.dtype[np.float32]], ...],
     places: range,
     scales: tuple[float, float],
     stream: RandomStream,
 ) -> None:
     total, mean = arrays
-    half = BLOCK // 2
-    room = np.empty((3, half), np.float32), np.empty(half, np.int32)
+    room = bytearray(BLOCK * BYTES + SPARE)
+    radius, cosine, sine = np.empty((3, AT_ONCE), np.float32)
+    rooms = radius, cosine, sine, np.empty(AT_ONCE, np.int32)
     for start in range(places.start, places.stop, BLOCK):
-        count = min(BLOCK, places.stop - start)
-        pairs = -(-count // 2)
-        high, low, turn = np.frombuffer(stream.read(2 * BYTES * pairs), np.int32).reshape(3, pairs)
-        radius, *sides = room[0][:, :pairs]
-        kernels.radii(high, low, radius, room[1][:pairs], np.float32(-2 / GRID**2))
-        kernels.directions(turn, *sides)
-        for side, first in zip(sides, (start, start + pairs), strict=True):
-            here = slice(first, min(first + pairs, places.stop))
-            count = here.stop - here.start
-            kernels.noised(total[here], radius[:count], side[:count], mean[here], scales)
+        here = slice(start, min(start + BLOCK, places.stop))
+        pairs = -(-(here.stop - start) // 2)
+        words = np.frombuffer(stream.read_into(room, 2 * BYTES * pairs), np.int32)
+        factors = (*scales, np.float32(-2 / GRID**2))
+        block(words.reshape(3, pairs), total[here], mean[here], rooms, factors)

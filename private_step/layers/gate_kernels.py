@@ -8,15 +8,14 @@ Shapes: T steps, R records, D inputs, H hidden values.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from private_step.compiling import Loop, compiled_with
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -61,27 +60,28 @@ def tanhs_of(x: Floats, exps: Floats, out: Floats) -> None:
 def forward_step(
     t: int,
     raw: Floats,
-    states: tuple[Floats, Floats, Floats, Floats],
+    states: tuple[Floats, Floats, Floats, Floats, Floats],
     rooms: tuple[Floats, Floats, NDArray[np.int32]],
 ) -> None:
     """Write the gates, the cell, its tanh and the hidden state of step t.
 
     Args:
         t: the step.
-        raw: what goes into the gates, (R, 4H); it is used up.
-        states: gates (T, R, 4H), cells (T + 1, R, H), their tanh (T, R, H), and what is read in
-            each step, (T + 1, R, D + H), of which the last H are the hidden state before it.
+        raw: what the state before adds to the gates, (R, 4H); it is used up.
+        states: gates (T, R, 4H), where those of step t hold what else goes into them; cells
+            (T + 1, R, H), their tanh (T, R, H), what is read in each step, (T + 1, R, D + H), of
+            which the last H are the hidden state before it, and that state by itself, (R, H).
         rooms: two of 4H and one of 4H whole numbers to work in.
     """
-    gates, cells, tanhs, read = states
+    gates, cells, tanhs, read, state = states
     exps, inner, powers = rooms
     width = cells.shape[2]
     begin = read.shape[2] - width
     for r in range(raw.shape[0]):
         row, gate, cell, tanh = raw[r], gates[t, r], cells[t + 1, r], tanhs[t, r]
-        before, hidden = cells[t, r], read[t + 1, r, begin:]
+        before, hidden, same = cells[t, r], read[t + 1, r, begin:], state[r]
         for j in range(4 * width):
-            row[j] = -row[j]
+            row[j] = -row[j] - gate[j]
         for j in range(2 * width, 3 * width):
             inner[j] = -row[j]
             row[j] = TWO * inner[j]
@@ -97,6 +97,7 @@ def forward_step(
         tanhs_of(cell, exps[:width], tanh)
         for j in range(width):
             hidden[j] = gate[3 * width + j] * tanh[j]
+            same[j] = hidden[j]
 
 
 def backward_step(
@@ -140,20 +141,13 @@ def backward_step(
 class GateKernels:
     """The two steps, compiled."""
 
-    forward: Callable[..., None]
-    backward: Callable[..., None]
+    forward: Loop
+    backward: Loop
 
 
 @cache
 def compiled() -> GateKernels | None:
     """Compile the steps, once in a process; None where Numba is not installed."""
-    try:
-        import numba  # noqa: PLC0415 (a third of a second, for LSTM layers only)
-    except ImportError:
-        return None
-    fast = {"contract", "arcp", "nsz", "nnan", "ninf", "afn"}
-    jit: Any = numba.njit(nogil=True, fastmath=fast, error_model="numpy")
-    inner = {"exponentials": jit(exponentials), "tanhs_of": jit(tanhs_of)}
-    inlined = {**vars(sys.modules[__name__]), **inner}
-    forward = FunctionType(forward_step.__code__, inlined, forward_step.__name__)
-    return GateKernels(jit(forward), jit(backward_step))
+    forward = compiled_with(forward_step, exponentials, tanhs_of)
+    backward = compiled_with(backward_step)
+    return None if forward is None or backward is None else GateKernels(forward, backward)

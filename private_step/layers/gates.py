@@ -66,34 +66,33 @@ class Lstm(Function):
         width = weights.hidden.shape[1]
         read = x.new_empty(steps + 1, records, inputs + width)  # x_t and h_{t-1} side by side
         read[:steps, :, :inputs] = x
-        gates = x.new_empty(steps, records, 4 * width)
+        bias = _sum(weights.input_bias, weights.hidden_bias)
+        gates = product(x, weights.input, bias)  # of the input's part, of all steps at once
         cells = x.new_empty(steps + 1, records, width)
         squashed = x.new_empty(steps, records, width)  # tanh of the cells
-        hidden = read[:, :, inputs:]
-        for before, first in zip((hidden, cells), start or (None, None), strict=True):
-            before[0] = 0.0 if first is None else first
-        both = torch.cat([weights.input, weights.hidden], dim=1)
-        bias = _sum(weights.input_bias, weights.hidden_bias)
+        state = x.new_empty(records, width)  # the hidden state, without gaps
+        for before, first in zip((state, cells[0]), start or (None, None), strict=True):
+            before[:] = 0.0 if first is None else first
+        read[0, :, inputs:] = state
         states = (gates, cells, squashed, read)
-        step = _compiled_forward(states) or _plain_forward(states)
-        for t, rows in enumerate(read[:-1].unbind(0)):
-            step(t, product(rows, both, bias))
+        step = _compiled_forward(states, state) or _plain_forward(states, state)
+        turned = weights.hidden.t().contiguous().t()  # in columns: oneDNN takes it as it is
+        for t in range(steps):
+            step(t, product(state, turned))
         ctx.save_for_backward(x)
-        ctx.kept = (gates, read, cells, squashed, both, book)
+        ctx.kept = (states, weights, book)
         ctx.set_materialize_grads(False)
-        return hidden[1:], cells[1:]
+        return read[1:, :, inputs:], cells[1:]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradient of x; book those of the weights."""
-        (x,) = ctx.saved_tensors
-        gates, read, cells, squashed, both, book = ctx.kept
-        inputs, wanted = x.shape[2], ctx.needs_input_grad[0]
+        assert ctx.saved_tensors is not None  # noqa: S101 (raises if x was changed in place)
+        states, weights, book = ctx.kept
+        gates, _, squashed, read = states
         above = torch.zeros_like(squashed) if gradients[0] is None else gradients[0]
-        of_gates, below = torch.empty_like(gates), torch.empty_like(x) if wanted else None
-        turned = (both if wanted else both[:, inputs:]).t().contiguous()
+        of_gates = torch.empty_like(gates)
         carried = torch.zeros_like(squashed[0])  # the gradient of the cell, from the step above
-        states = (gates, cells, squashed, read)
         upper = (above.contiguous(), carried)
         step = _compiled_backward(states, upper, of_gates) or _plain_backward(
             states, upper, of_gates
@@ -103,11 +102,10 @@ class Lstm(Function):
             if gradients[1] is not None:
                 carried += gradients[1][t]
             step(t, found)
-            if t or wanted:
-                found = product(of_gates[t], turned)
-                if below is not None:
-                    below[t] = found[:, :inputs]
+            if t:
+                found = product(of_gates[t], weights.hidden.t())
         book(read[:-1], of_gates)
+        below = product(of_gates, weights.input.t()) if ctx.needs_input_grad[0] else None
         return below, None, None, None, None
 
 
@@ -117,28 +115,33 @@ _States: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 _Step: TypeAlias = Callable[[int, Tensor], None]  # of a number, and what was multiplied for it
 
 
-def _plain_forward(states: _States) -> _Step:
-    """Return what writes the states of a step from what goes into its gates, by torch."""
+def _plain_forward(states: _States, state: Tensor) -> _Step:
+    """Return what writes the states of a step by torch, and the hidden one to `state` too.
+
+    It is given what the state before adds to the gates; the rest stands in the gates' place.
+    """
     gates, cells, squashed, read = states
     width = cells.shape[2]
 
     def step(t: int, raw: Tensor) -> None:
+        raw += gates[t]
         into, forget, new, out = torch.sigmoid(raw, out=gates[t]).chunk(4, dim=1)
         torch.tanh(raw[:, 2 * width : 3 * width], out=new)
         cell = torch.mul(into, new, out=cells[t + 1]).addcmul_(forget, cells[t])
-        torch.mul(out, torch.tanh(cell, out=squashed[t]), out=read[t + 1, :, -width:])
+        torch.mul(out, torch.tanh(cell, out=squashed[t]), out=state)
+        read[t + 1, :, -width:] = state
 
     return step
 
 
-def _compiled_forward(states: _States) -> _Step | None:
+def _compiled_forward(states: _States, state: Tensor) -> _Step | None:
     """Return the same, compiled; None where it cannot be or is not worth it."""
     kernels = _kernels_for(states[0])
     if kernels is None:
         return None
     gates = states[0].shape[2]
     rooms = (np.empty(gates, np.float32), np.empty(gates, np.float32), np.empty(gates, np.int32))
-    arrays = tuple(each.numpy() for each in states)
+    arrays = tuple(each.numpy() for each in (*states, state))
     return lambda t, raw: kernels.forward(t, raw.numpy(), arrays, rooms)
 
 
@@ -238,7 +241,7 @@ class Gru(Function):
         (x,) = ctx.saved_tensors
         gates, hidden, gated, weights, book = ctx.kept
         of_input, of_hidden = torch.empty_like(gates), torch.empty_like(gates)
-        turned = weights.hidden.t().contiguous()
+        turned = weights.hidden.t()
         here = gradients[0][-1]
         for t in range(len(gates) - 1, -1, -1):
             reset, update, new = gates[t].chunk(3, dim=1)

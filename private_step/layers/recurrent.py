@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from private_step.affine import AffineSums, book_affine, gram_squared_norms
+from private_step.affine import (
+    AffineSums,
+    book_affine,
+    gram_squared_norms,
+    weighted_product,
+)
 from private_step.errors import UnsupportedModule
 from private_step.layers.gates import Book, Gru, Lstm, Weights
-from private_step.products import product
 from private_step.rules import rule_for
 from private_step.tape import Tape
 
@@ -211,12 +215,11 @@ def _book_jointly(
 
     def add(factors: Tensor) -> None:
         by_step = tape.units.spread(factors)[None, :, None]
-        turned = of_gates.flatten(0, 1).t()
-        found = product(turned, (read * by_step).flatten(0, 1).t())
+        found = weighted_product(of_gates, read, by_step)
         of_input.add_(found[:, : of_input.shape[1]])
         of_hidden.add_(found[:, of_input.shape[1] :])
         if biases:
-            of_bias = turned @ by_step.expand(len(read), -1, 1).flatten()
+            of_bias = by_step.expand(len(read), -1, 1).flatten() @ of_gates.flatten(0, 1)
             for bias in biases:
                 bias.add_(of_bias)
 

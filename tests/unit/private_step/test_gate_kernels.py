@@ -47,11 +47,13 @@ def test_tanhs_are_right_near_zero_and_far_away():
 def test_a_step_forward_is_that_of_torch(states, scale):
     plain = tuple(each.clone() for each in states)
     raw = drawn(RECORDS, 4 * WIDTH, seed=4, scale=scale)
-    gates._plain_forward(plain)(1, raw.clone())
+    state = torch.empty(RECORDS, WIDTH)
+    gates._plain_forward(plain, state)(1, raw.clone())
     rooms = np.empty(4 * WIDTH, np.float32), np.empty(4 * WIDTH, np.float32)
-    arrays = tuple(each.numpy() for each in states)
+    same = torch.empty(RECORDS, WIDTH)
+    arrays = tuple(each.numpy() for each in (*states, same))
     forward_step(1, raw.numpy().copy(), arrays, (*rooms, np.empty(4 * WIDTH, np.int32)))
-    for found, expected in zip(states, plain, strict=True):
+    for found, expected in zip((*states, same), (*plain, state), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=3e-7)
 
 
