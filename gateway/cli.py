@@ -60,6 +60,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
     workshop = _workshop(settings, seed)
     if workshop.insecure_deterministic:
         log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
+    log.info("device", setting=str(settings.device), taken=workshop.device.type)
     log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
     async with GrpcClient(settings.address, settings.tls) as client:
         agent = Agent(
@@ -94,17 +95,21 @@ def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
 @app.command("check")
 def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Format.TEXT) -> None:
     """Check settings, certificate, task and every line of the data; nothing is charged."""
+    from gateway.device import device_here
     from gateway.identity import gateway_name
     from tasks.loading import load_task
 
     settings = load_settings(GatewayConfig, config)
+    device = device_here(settings.device).type
     name = gateway_name(settings.tls.certificate)
     settings.tls.channel_credentials()
     report = load_task(settings.task.reference).check(settings.data, settings.task.labels)
     if output is Format.JSON:
-        emit_json({"gateway": name, "data": report, "policy": settings.policy})
+        policy = settings.policy
+        emit_json({"gateway": name, "device": device, "data": report, "policy": policy})
         return
     OUT.print(f"{name}: settings, certificate and data are in order")
+    OUT.print(f'it trains on the device {device} (device = "{settings.device}")')
     rows = [("sentences", report.sentences), ("words", report.words), *report.per_label.items()]
     rows += [(f"units: {unit}", count) for unit, count in report.per_unit.items()]
     if report.shared:

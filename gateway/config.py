@@ -12,6 +12,7 @@ from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
 from common.tls import TlsFiles
+from gateway.device import Device
 from gateway.policy import Policy
 from gateway.training import GradientsBy
 from tasks.task import DataConfig
@@ -40,6 +41,7 @@ class GatewayConfig(FileSettings):
     policy: Policy
     hyperparameters: Overrides = Overrides()  # this gateway's own, over what the plan gives it
     gradients: GradientsBy = GradientsBy.ONE_BACKWARD  # how they are clipped one by one
+    device: Device = Device.AUTO  # where it trains: a GPU where torch finds one, else the processor
     micro_batch: Annotated[int, Field(gt=0)] = 64  # records that are worked on at once
     threads: Annotated[int, Field(gt=0)] = 1  # for training
     log: LogSettings = LogSettings()

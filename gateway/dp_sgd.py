@@ -55,7 +55,12 @@ def clip_gradients(per_unit: Tensor, clipping_norm: float) -> Tensor:
     return rows.mul_(scales[:, None] / grid).round_().mul_(grid)  # over a power of two: exact
 
 
-def clipped_sum(blocks: Iterable[Tensor], parameters: int, clipping_norm: float) -> Tensor:
+def clipped_sum(
+    blocks: Iterable[Tensor],
+    parameters: int,
+    clipping_norm: float,
+    device: torch.device | None = None,
+) -> Tensor:
     """Return the exact sum over gradients, one for each unit, each clipped.
 
     Args:
@@ -63,11 +68,12 @@ def clipped_sum(blocks: Iterable[Tensor], parameters: int, clipping_norm: float)
             none.
         parameters: how many values a gradient has.
         clipping_norm: C, the L2 bound on what one unit adds.
+        device: where the blocks lie; None: torch's own choice, the processor.
 
     Returns:
         Shape (parameters,), float64; of L2 sensitivity C.
     """
-    total = torch.zeros(parameters, dtype=torch.float64)
+    total = torch.zeros(parameters, dtype=torch.float64, device=device)
     for per_unit in blocks:
         for rows in torch.split(per_unit, max(1, VALUES_IN_CACHE // parameters)):
             total += clip_gradients(rows, clipping_norm).sum(dim=0)

@@ -15,6 +15,7 @@ from gateway.training import ReadBatch, flat, flat_parameters, trainable
 from private_step import Batch, Loss
 from private_step.checks import check_records_alone, check_same, per_record_gradients
 from private_step.clipped import refuse_batch_norms
+from private_step.devices import full_precision
 from private_step.errors import NotPerExample
 
 
@@ -46,7 +47,9 @@ class FunctionalGradients:
     ) -> Tensor:
         """Return the exact sum of the units' clipped gradients, shape (parameters,), float64."""
         del expected  # only rounding would depend on it
-        return clipped_sum(self.blocks(parameters, units), len(parameters), clipping_norm)
+        with full_precision(parameters.device):
+            blocks = self.blocks(parameters, units)
+            return clipped_sum(blocks, len(parameters), clipping_norm, parameters.device)
 
     def blocks(self, parameters: Tensor, units: Sequence[UnitRows]) -> Iterator[Tensor]:
         """Yield the gradients of `units` at `parameters`, shape (units, parameters), float64.
@@ -56,13 +59,11 @@ class FunctionalGradients:
         read only when their turn comes, at most `micro_batch` at once; no units, no block.
         """
         for some in packed(units, self._micro_batch):
-            of_unit = torch.tensor(some.of_unit)
-            block = torch.zeros(len(some.units), len(parameters), dtype=torch.float64)
-            done = 0
+            block = parameters.new_zeros(len(some.units), len(parameters), dtype=torch.float64)
+            of_unit = iter(some.of_unit)
             for rows in some.pieces():
-                piece = self.of(parameters, self._batch(rows)).double()
-                block.index_add_(0, of_unit[done : done + len(rows)], piece)
-                done += len(rows)
+                for gradient in self.of(parameters, self._batch(rows)).double():
+                    block[next(of_unit)] += gradient  # a GPU's index_add_ keeps to no order
             yield block
 
     def of(self, parameters: Tensor, batch: Batch) -> Tensor:
@@ -96,14 +97,15 @@ def check_functional(model: nn.Module, loss: Loss, specimens: Batch) -> None:
     """
     refuse_batch_norms(model)
     gradients = FunctionalGradients(model, loss, lambda _: specimens, len(specimens[0]))
-    try:
-        vectorised = gradients.of(flat_parameters(model), specimens)
-    except RuntimeError as error:
-        raise NotVectorisable(error) from error
-    check_records_alone(model, loss, specimens)
-    plain = per_record_gradients(model, loss, specimens)
-    for row, (one, alone) in enumerate(zip(vectorised, plain, strict=True)):
-        check_same(row, one, alone)
+    with full_precision(specimens[0].device):
+        try:
+            vectorised = gradients.of(flat_parameters(model), specimens)
+        except RuntimeError as error:
+            raise NotVectorisable(error) from error
+        check_records_alone(model, loss, specimens)
+        plain = per_record_gradients(model, loss, specimens)
+        for row, (one, alone) in enumerate(zip(vectorised, plain, strict=True)):
+            check_same(row, one, alone)
 
 
 def _named(flat_values: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ from gateway.sampling import PoissonSampler
 from gateway.training import Gradients, GradientsBy, LocalSteps, layout_of
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
+from private_step.devices import device_of, moved
 from tasks.task import Dataset, Task, UnitNotCarried
 
 
@@ -73,7 +74,10 @@ class TrainRound:
 
 @dataclass(frozen=True)
 class Site:
-    """What is trained here: the task, its model, this gateway's examples."""
+    """What is trained here: the task, its model, this gateway's examples.
+
+    All is computed on the device on which the model lies; examples go there batch by batch.
+    """
 
     task: Task
     model: nn.Module
@@ -199,13 +203,17 @@ class Gateway:
         return self._keep(charged, local.difference)
 
     def _update_model(self, delivered: DeliveredWeights) -> Tensor:
-        """Return the global weights, shape (parameters,), if the orchestrator announced them."""
+        """Return the global weights, shape (parameters,), where the model lies.
+
+        Raises:
+            MalformedWeights, ForeignWeights: they are not what the orchestrator announced.
+        """
         if delivered.weights.layout != self._layout:
             raise MalformedWeights("the weights have another layout than the model trained here")
         taken = Weights(self._layout, delivered.weights.values.copy())
         if taken.digest != delivered.announced:
             raise ForeignWeights(got=taken.digest, announced=delivered.announced)
-        return torch.from_numpy(taken.values)
+        return torch.from_numpy(taken.values).to(device_of(self._site.model))
 
     def _begin(self, run: RunId, plan: Plan, digest: PlanId, effective: Hyperparameters) -> None:
         participant = plan.participant(self.name)
@@ -281,7 +289,7 @@ class Gateway:
 
     def _keep(self, charged: ChargedRound, difference: Tensor) -> Weights:
         """Make the update durable, then known to the ledger; only then may it leave."""
-        update = Weights(self._layout, difference.numpy())
+        update = Weights(self._layout, difference.cpu().numpy())
         check_finite(update.values, self._layout)
         digest = self._updates.keep(update.to_bytes())
         self._ledger.record_update(charged.charge.terms.run, charged.charge.round, digest)
@@ -290,8 +298,13 @@ class Gateway:
 
 def _gradients(site: Site) -> Gradients:
     """Check the model and return what clips its gradients."""
-    loss, read = site.task.loss, site.dataset.batch
+    loss, device = site.task.loss, device_of(site.model)
+    specimens = moved(site.specimens, device)
+
+    def read(rows: Sequence[int]) -> Batch:
+        return moved(site.dataset.batch(rows), device)
+
     if site.gradients is GradientsBy.ONE_BACKWARD:
-        return OneBackward(site.model, loss, read, site.specimens, site.micro_batch)
-    check_functional(site.model, loss, site.specimens)
+        return OneBackward(site.model, loss, read, specimens, site.micro_batch)
+    check_functional(site.model, loss, specimens)
     return FunctionalGradients(site.model, loss, read, site.micro_batch)

@@ -12,6 +12,7 @@ from common.plan import Unit
 from common.protocol import RefusalReason
 from gateway.charges import ChargeState
 from gateway.countersignatures import LedgerRolledBack
+from gateway.device import device_here
 from gateway.gateway import Gateway, Site, SiteRules
 from gateway.ledger import Ledger
 from gateway.policy import Accepted, Refused
@@ -59,9 +60,11 @@ class Workshop:
 
         Raises:
             RequestError: the data have a fault, which is named with file and line.
+            NoGpu: the settings ask for a GPU, and torch has none to offer.
             LedgerInUse, LedgerUnreadable: another process has it, or it is damaged.
         """
         torch.set_num_threads(config.threads)
+        self.device = device_here(config.device)
         self.name = name
         self._config = config
         self._rules = SiteRules(name, config.data_set, config.policy, config.hyperparameters)
@@ -189,7 +192,7 @@ class Workshop:
     def _site(self, labels: tuple[str, ...]) -> Site:
         return Site(
             task=self._task,
-            model=self._task.build_model(labels),
+            model=self._task.build_model(labels).to(self.device),
             labels=labels,
             dataset=self._task.read(self._config.data, labels, self._config.state / FEATURES),
             specimens=self._task.specimens(labels),

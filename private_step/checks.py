@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from private_step.clipped import Batch, ClippedGradients, Loss
+from private_step.devices import full_precision
 from private_step.errors import NormIncomplete, NotPerExample, UnitsInterfere
 
 ALONE_TOLERANCE = 1e-5  # relative, between a record's gradient in a batch and alone
@@ -27,10 +28,11 @@ def check_records_alone(model: nn.Module, loss: Loss, specimens: Batch) -> None:
         NotPerExample: the loss is not one value for each record.
         UnitsInterfere: a gradient in a batch differs from the gradient alone.
     """
-    for row, together in enumerate(per_record_gradients(model, loss, specimens)):
-        only = tuple(t[row : row + 1] for t in specimens)
-        alone = next(per_record_gradients(model, loss, only))
-        check_same(row, together, alone)
+    with full_precision(specimens[0].device):
+        for row, together in enumerate(per_record_gradients(model, loss, specimens)):
+            only = tuple(t[row : row + 1] for t in specimens)
+            alone = next(per_record_gradients(model, loss, only))
+            check_same(row, together, alone)
 
 
 def check_same(row: int, found: Tensor, alone: Tensor) -> None:
@@ -53,9 +55,10 @@ def check_rules(gradients: ClippedGradients, loss: Loss, specimens: Batch) -> No
     for count in {len(specimens[0]), max(1, len(specimens[0]) - 1)}:
         batch = tuple(t[:count] for t in specimens)
         expected, true = torch.zeros_like(gradients.total), []
-        for gradient in per_record_gradients(gradients.model, loss, batch):
-            expected += gradient
-            true.append(float(gradient.norm()))
+        with full_precision(specimens[0].device):
+            for gradient in per_record_gradients(gradients.model, loss, batch):
+                expected += gradient
+                true.append(float(gradient.norm()))
         gradients.clear()
         norms = gradients.add(batch, float("inf")).tolist()
         found = gradients.total

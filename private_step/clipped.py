@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from private_step.devices import full_precision
 from private_step.errors import (
     BatchNormForbidden,
     LossWithoutGradient,
@@ -69,7 +70,8 @@ class ClippedGradients:
 
         Args:
             model: a plain module; between calls it is as it was. Its trained parameters become
-                views of one flat vector, in the order of their names.
+                views of one flat vector, in the order of their names. All is computed where they
+                lie, on a processor or a GPU.
             loss: gives one loss for each record, shape (records,); no record sways another's.
             expected_units: how many units a batch has on average, a public constant: what the
                 margin for rounding is made for.
@@ -104,10 +106,11 @@ class ClippedGradients:
         """Add the clipped gradients of a micro-batch's units to `total`.
 
         Args:
-            batch: each tensor has one row for each record; there may be none.
+            batch: each tensor has one row for each record; there may be none. It lies where the
+                model does.
             clipping_norm: C > 0: adding or removing one unit moves the sum by at most C.
-            of_unit: each record's unit, shape (records,), 0, 0, 1, ...; None: each its own.
-                All records of a unit are in one micro-batch.
+            of_unit: each record's unit, shape (records,), 0, 0, 1, ..., wherever it lies; None:
+                each its own. All records of a unit are in one micro-batch.
 
         Returns:
             The units' norms, shape (units,), float64, never below the true ones; infinite where a
@@ -118,17 +121,18 @@ class ClippedGradients:
             RequestError: what only a forward pass can show; see `private_step.errors`.
         """
         records = len(batch[0])
-        units = Units.each(records) if of_unit is None else Units.of(of_unit)
+        units = Units.each(records) if of_unit is None else Units.of(of_unit).on(self.total.device)
         if units.count > MOST_UNITS_AT_ONCE:
             raise TooManyRecords(got=units.count, most=MOST_UNITS_AT_ONCE)
         if not records:
             return self.total.new_zeros(0, dtype=torch.float64)
-        tape = self._backward(batch, units)
+        with full_precision(self.total.device):
+            tape = self._backward(batch, units)
         norms = tape.squared.double().mul_(1 + NORM_ROUNDING).sqrt_()
         there = norms.isfinite()
         if not bool(there.all()):
             return self._without(batch, clipping_norm, units, there)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self.total.device):
             tape.add_clipped(self._factors(norms, clipping_norm).to(self.total.dtype))
         return norms
 
@@ -152,7 +156,8 @@ class ClippedGradients:
         """
         whole = torch.zeros_like(self.total, dtype=torch.float64)
         for piece in pieces:
-            whole += self._gradient_of(piece)
+            with full_precision(self.total.device):
+                whole += self._gradient_of(piece)
         norm: Tensor = torch.linalg.vector_norm(whole).reshape(1)
         if not bool(norm.isfinite()):
             return norm.fill_(float("inf"))

@@ -131,6 +131,16 @@ class TooManyRecords(RequestError):
         )
 
 
+class ReducedPrecision(RequestError):
+    """Products of float32 are computed with shorter factors."""
+
+    def __init__(self, device: str, found: str) -> None:
+        super().__init__(
+            f"torch computes products of float32 as {found} on this {device}, which the bounds on "
+            'rounding do not cover: call torch.set_float32_matmul_precision("highest")'
+        )
+
+
 class UnitsNotInOrder(RequestError):
     """The units of a batch's records are not whole numbers in rising order from 0."""
 

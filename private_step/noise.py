@@ -86,7 +86,7 @@ def _gaussian_over_grid(count: int, stream: RandomStream) -> Tensor:
     uniform = high.add_(low.add_(0.5), alpha=2.0**-31).mul_(2.0**-31)  # in (0, 1]
     radius = uniform.log_().mul_(-2 / GRID**2).sqrt_()
     angle = turn.mul_(math.pi * 2.0**-31)
-    values = torch.empty(2, pairs)
+    values = torch.empty(2, pairs, device=words.device)
     torch.mul(radius, torch.cos(angle, out=values[0]), out=values[0])
     torch.mul(radius, angle.sin_(), out=values[1])
     return values.view(-1)[:count]

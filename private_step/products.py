@@ -45,7 +45,7 @@ def _has_onednn(device: str, dtype: torch.dtype) -> bool:
     """Whether the operation is there and right; asked once for each kind of tensor."""
     if device != "cpu" or dtype != torch.float32:
         return False
-    a, b = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
+    a, b = (torch.arange(3.0 * n, device=device).view(n, 3) for n in (2, 4))
     try:
         found = getattr(_ONEDNN, _PRODUCT)(a, b, None, "none", [], "")
     except (AttributeError, RuntimeError):

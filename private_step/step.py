@@ -12,6 +12,7 @@ from common.errors import RequestError
 from common.randomness import RandomStream, system_secret
 from private_step.checks import check_records_alone, check_rules
 from private_step.clipped import MOST_UNITS_AT_ONCE, Batch, ClippedGradients, Loss
+from private_step.devices import device_of, moved
 from private_step.noise import noised_mean
 
 
@@ -57,7 +58,8 @@ class PrivateStep:
         """Check the model and make its optimiser.
 
         Args:
-            model: a plain module; it stays one, and is changed by `step`.
+            model: a plain module; it stays one, and is changed by `step`, where it lies: move it
+                to a GPU before, batches go there by themselves.
             loss: `loss(model, batch)` gives one value for each record, shape (records,).
             specimens: a few made-up records of the batches' shapes, never private ones.
             privacy: the promise.
@@ -67,6 +69,7 @@ class PrivateStep:
         Raises:
             RequestError: the model cannot be trained so; by name, with the way out.
         """
+        specimens = moved(specimens, device_of(model))
         check_records_alone(model, loss, specimens)
         self._gradients = ClippedGradients(model, loss, expected_units=privacy.expected_batch_size)
         check_rules(self._gradients, loss, specimens)
@@ -82,7 +85,7 @@ class PrivateStep:
         self._gradients.clear()
         for start in range(0, len(batch[0]), MOST_UNITS_AT_ONCE):
             piece = tuple(t[start : start + MOST_UNITS_AT_ONCE] for t in batch)
-            self._gradients.add(piece, how.clipping_norm)
+            self._gradients.add(moved(piece, self._flat.device), how.clipping_norm)
         deviation = how.noise_multiplier * how.clipping_norm
         self._flat.grad = noised_mean(
             self._gradients.total, deviation, how.expected_batch_size, self._stream

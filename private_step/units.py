@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -41,6 +41,12 @@ class Units:
         if count == len(of_record):
             return cls.each(count)
         return cls(len(of_record), count, of_record, int(of_record.bincount().max()))
+
+    def on(self, device: torch.device) -> Self:
+        """Return the same units, told apart on `device`; they are counted on the processor."""
+        return (
+            self if self.of_record is None else replace(self, of_record=self.of_record.to(device))
+        )
 
     def together(self, rows: Tensor) -> Tensor:
         """Return `rows` by unit: from (records, tokens, n) to (count, tokens of a unit, n).

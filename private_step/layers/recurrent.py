@@ -62,7 +62,8 @@ def _run(
     else:
         padded = x.transpose(0, 1) if module.batch_first else x
     tape.check_first_dimension(padded.transpose(0, 1))
-    backwards = _Reversal(lengths, len(padded))
+    # torch wants the lengths on the processor, where it packs; here they meet what was read
+    backwards = _Reversal(None if lengths is None else lengths.to(padded.device), len(padded))
     finals = []
     for layer in range(module.num_layers):
         first = None if start is None else _of_layer(module, start, layer)
@@ -110,7 +111,7 @@ class _Reversal:
         self._lengths = lengths
         self._there: Tensor | None = None  # shape (time, records), 1 where there is a token
         if lengths is not None:
-            time = torch.arange(steps)[:, None]
+            time = torch.arange(steps, device=lengths.device)[:, None]
             self._there = time < lengths
             self._order = torch.where(time < lengths, lengths - 1 - time, time)
 
@@ -128,7 +129,7 @@ class _Reversal:
         """Return the states after each sequence's last token, shape (records, width)."""
         if self._lengths is None:
             return states[-1]
-        return states[self._lengths - 1, torch.arange(states.shape[1])]
+        return states[self._lengths - 1, torch.arange(states.shape[1], device=states.device)]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,14 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
+from common.config import load_settings
+from common.ids import GatewayId
 from common.tls import Role
 from gateway.cli import app
+from gateway.config import GatewayConfig
+from gateway.device import NoGpu, is_usable
+from gateway.workshop import Workshop
+from tasks.loading import load_task
 from tests.certificates import Authority
 
 OWNERS = ["Ann", "Ann", ["Ann", "Bob"]]
@@ -57,3 +63,34 @@ def test_a_unit_that_is_not_in_every_line_is_not_counted(settings):
     data.write_text(data.read_text() + '{"text": "well", "tags": "O", "document": "d2"}\n')
     report = json.loads(told(settings, "--format", "json"))["data"]
     assert report["per_unit"] == {"example": 4, "document": 3}
+
+
+def on(device: str, settings):
+    """Write `device` into the settings."""
+    settings.write_text(f'device = "{device}"\n{settings.read_text()}')
+    return settings
+
+
+def test_it_says_which_device_is_taken(settings):
+    best = "cuda" if is_usable("cuda") else "cpu"
+    assert json.loads(told(settings, "--format", "json"))["device"] == best
+    on("cpu", settings)
+    assert json.loads(told(settings, "--format", "json"))["device"] == "cpu"
+    assert 'trains on the device cpu (device = "cpu")' in told(settings)
+
+
+def test_a_device_of_another_name_is_refused_by_field(settings):
+    result = CliRunner().invoke(app, ["check", "--config", str(on("tpu", settings))])
+    assert result.exit_code == 1
+    assert "device" in str(result.exception)
+    assert "'auto', 'cpu' or 'cuda'" in str(result.exception)
+
+
+@pytest.mark.skipif(is_usable("cuda"), reason="torch finds a GPU here")
+def test_without_a_gpu_one_that_is_asked_for_is_refused_before_anything_is_read(settings):
+    result = CliRunner().invoke(app, ["check", "--config", str(on("cuda", settings))])
+    assert isinstance(result.exception, NoGpu)
+    config = load_settings(GatewayConfig, settings)
+    with pytest.raises(NoGpu):
+        Workshop(GatewayId("clinic"), config, load_task(config.task.reference), None)
+    assert not config.state.exists()

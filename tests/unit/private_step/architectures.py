@@ -58,7 +58,7 @@ class Packed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lengths = 1 + (x[:, 0, 0].abs() * 100).long() % x.shape[1]
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         out, _ = self.inner(packed)
         return pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])[0]
 
@@ -74,8 +74,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         records, tokens, _ = x.shape
-        hidden = torch.ones(tokens, tokens).triu(1).bool()
-        late = torch.arange(tokens) > 0
+        hidden = torch.ones(tokens, tokens, device=x.device).triu(1).bool()
+        late = torch.arange(tokens, device=x.device) > 0
         masks = {
             "none": {},
             "causal": {"attn_mask": hidden, "is_causal": True},

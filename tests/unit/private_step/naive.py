@@ -26,7 +26,7 @@ def squared_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     found = model(batch[0])
     found = found[0] if isinstance(found, tuple) else found
     flat = found.flatten(1)
-    ramp = torch.linspace(0.5, 1.5, flat.shape[1], dtype=flat.dtype)
+    ramp = torch.linspace(0.5, 1.5, flat.shape[1], dtype=flat.dtype, device=flat.device)
     return ((flat - 0.3) * ramp).square().mean(dim=1)
 
 
