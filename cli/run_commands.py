@@ -11,12 +11,11 @@ import typer
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
-from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, jsonable
+from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
 from common.ids import RunId
 from common.protocol import RunState
 
 if TYPE_CHECKING:
-    from common.plan import Privacy
     from common.protocol import RunStatus
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel runs.")
@@ -61,7 +60,7 @@ async def _start(
         ERRORS.print(f"run {name} started; watch it with `fedgate run watch {name}`")
         if wait:
             await _follow(client, name)
-        _print_status((await client.run(name))[0], output, plan.privacy)
+        _print_status((await client.run(name))[0], output)
 
 
 @app.command("watch")
@@ -73,13 +72,10 @@ def watch(
 
 
 async def _watch(run_id: RunId, config: Path | None, output: Format) -> None:
-    from common.wire import plan_from_bytes
-
     settings = operator_config(config)
     async with OperatorClient(settings.address, settings.tls) as client:
         await _follow(client, run_id)
-        status, plan = await client.run(run_id)
-        _print_status(status, output, plan_from_bytes(plan).privacy)
+        _print_status((await client.run(run_id))[0], output)
 
 
 async def _follow(client: OperatorClient, run_id: RunId) -> None:
@@ -137,11 +133,10 @@ def cancel(
     _print_status(asyncio.run(ask()), output)
 
 
-def _print_status(status: RunStatus, output: Format, privacy: Privacy | None = None) -> None:
+def _print_status(status: RunStatus, output: Format) -> None:
     """Print a run's state; leave with exit code 1 if the run failed."""
     if output is Format.JSON:
-        promised = {} if privacy is None else {"privacy": privacy}
-        emit_json({**jsonable(status), **jsonable(promised)})
+        emit_json(status)
     else:
         OUT.print(_line(status), markup=False)
         if status.model is not None:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId, PlanId, RunId, WeightsId
+from common.plan import Privacy
 
 PROTOCOL_VERSION = 1
 
@@ -288,6 +289,7 @@ class RunStatus:
     bytes_received: int = 0
     bytes_sent: int = 0
     insecure_deterministic: bool = False
+    privacy: Privacy | None = None  # the plan's promise; None: an older orchestrator does not say
 
     @property
     def has_ended(self) -> bool:

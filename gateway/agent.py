@@ -205,12 +205,18 @@ class Agent:
         if isinstance(verdict, Accepted):
             seeded = self._workshop.insecure_deterministic
             answer: Effective | Refusal = Effective(verdict.effective, seeded)
-            spent = verdict.projected
-            LOG.info("plan_accepted", run=run, epsilon=spent.pld if spent else None)
+            self._note_accepted(run, verdict)
         else:
             answer = Refusal(verdict.reason, verdict.field)
             LOG.warning("plan_refused", run=run, why=verdict.sentence)
         await self._client.accept_plan(run, plan_digest, answer)
+
+    def _note_accepted(self, run: RunId, verdict: Accepted) -> None:
+        """Tell the site's own operator what the run comes to, and for whom that holds."""
+        spent, privacy = verdict.projected, self._plans[run][1].privacy
+        promise = {"unit": str(privacy.unit), "relation": str(privacy.relation)}
+        epsilon = spent.pld if spent else None
+        LOG.info("plan_accepted", run=run, epsilon=epsilon, delta=privacy.delta, **promise)
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
         config = await self._client.get_config(run)

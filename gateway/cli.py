@@ -15,12 +15,15 @@ import typer
 
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
+from common.plan import Relation, Unit
 from gateway.config import GatewayConfig
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.workshop import Workshop
 
 app = typer.Typer(
@@ -34,6 +37,9 @@ app.add_typer(ledger, name="ledger")
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
+UnitOption = Annotated[
+    Unit, typer.Option(help="What is sampled, clipped and protected: named, not reckoned with.")
+]
 
 
 @app.command("run")
@@ -105,8 +111,8 @@ def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
     settings.tls.channel_credentials()
     report = load_task(settings.task.reference).check(settings.data, settings.task.labels)
     if output is Format.JSON:
-        policy = settings.policy
-        emit_json({"gateway": name, "device": device, "data": report, "policy": policy})
+        found = {"gateway": name, "device": device, "data": report, "policy": settings.policy}
+        emit_json({**found, "privacy": _budgeted(settings, sorted(report.per_unit))})
         return
     OUT.print(f"{name}: settings, certificate and data are in order")
     OUT.print(f'it trains on the device {device} (device = "{settings.device}")')
@@ -115,6 +121,12 @@ def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
     if report.shared:
         rows.append(("of several persons, left out where the unit is the person", report.shared))
     emit_table(f"{report.source}, {report.split}", ("what", "count"), rows)
+
+
+def _budgeted(settings: GatewayConfig, units: Sequence[Unit]) -> dict[str, object]:
+    """Return of what the policy's budget speaks: a data set's first plan settles the unit."""
+    delta = settings.policy.delta_ceiling
+    return {"units": units, "relation": Relation.ADD_OR_REMOVE_ONE, "delta": delta}
 
 
 @app.command("health")
@@ -156,6 +168,7 @@ def epsilon(
     sampling_rate: RateOption,
     steps: StepsOption,
     delta: DeltaOption = 1e-5,
+    unit: UnitOption = Unit.EXAMPLE,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Say what steps of the mechanism cost; sampling rate 1 is the plain Gaussian mechanism."""
@@ -164,10 +177,10 @@ def epsilon(
 
     spent = epsilon_spent([PrivacyEvent(noise_multiplier, sampling_rate, steps)], delta)
     if output is Format.JSON:
-        emit_json(spent)
+        emit_json({**asdict(spent), "unit": unit})
         return
     OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
-    OUT.print(f"at delta {delta}, {spent.relation} neighbours")
+    OUT.print(f"at delta {delta}, {spent.relation} neighbours, unit: {unit}")
 
 
 @app.command("noise")
@@ -176,6 +189,7 @@ def noise(
     sampling_rate: RateOption,
     steps: StepsOption,
     delta: DeltaOption = 1e-5,
+    unit: UnitOption = Unit.EXAMPLE,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Find the least noise multiplier, to four decimals, that keeps to a target epsilon."""
@@ -185,10 +199,10 @@ def noise(
     found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
     spent = epsilon_spent([PrivacyEvent(found, sampling_rate, steps)], delta)
     if output is Format.JSON:
-        emit_json({"noise_multiplier": found, **asdict(spent)})
+        emit_json({"noise_multiplier": found, **asdict(spent), "unit": unit})
         return
     OUT.print(f"noise multiplier {found}: epsilon {rounded_up(spent.pld, 8)} (PLD)")
-    OUT.print(f"at delta {delta}, {spent.relation} neighbours")
+    OUT.print(f"at delta {delta}, {spent.relation} neighbours, unit: {unit}")
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common.accounting import Epsilon
-    from gateway.ledger_desk import Desk, Proof
+    from gateway.ledger_desk import Account, Desk, Proof
 
+SEVERAL_UNITS = "charged under several units by several images: the figure holds for none of them"
 app = typer.Typer(
     no_args_is_help=True,
     help="See and prove what was charged here. Exit code 0: all is well; 1: it is not, and one "
@@ -188,9 +189,7 @@ def _print_spent(spent: Epsilon | None, delta: float, units: Sequence[Unit]) -> 
     OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
     OUT.print(f"at delta {delta}, {spent.relation} neighbours, unit: {named}")
     if len(units) > 1:
-        OUT.print(
-            "charged under several units by several images: the figure holds for none of them"
-        )
+        OUT.print(SEVERAL_UNITS)
 
 
 def _print_proof(proof: Proof, delta: float) -> None:
@@ -199,13 +198,21 @@ def _print_proof(proof: Proof, delta: float) -> None:
     if word is not None:
         OUT.print(f"record {word.head.sequence} is countersigned by {word.public_key}")
     rows = [
-        (each.data_set, each.charges, each.spent.pld, each.spent.rdp, each.second)
-        if each.spent is not None
-        else (each.data_set, each.charges, "none: seeded", "", "")
+        (each.data_set, " and ".join(each.units), each.charges, *_three(each))
         for each in proof.accounts
     ]
-    columns = ("data set", "charges", "PLD", "RDP", "second accountant")
-    emit_table(f"epsilon at delta {delta}, by three computations", columns, rows)
+    columns = ("data set", "unit", "charges", "PLD", "RDP", "second accountant")
+    promise = f"at delta {delta}, {Relation.ADD_OR_REMOVE_ONE} neighbours"
+    emit_table(f"epsilon {promise}, by three computations", columns, rows)
+    if any(len(each.units) > 1 for each in proof.accounts):
+        OUT.print(SEVERAL_UNITS)
+
+
+def _three(account: Account) -> tuple[float | str | None, ...]:
+    """Return epsilon by three computations, or that there is none."""
+    if account.spent is None:
+        return "none: seeded", "", ""
+    return account.spent.pld, account.spent.rdp, account.second
 
 
 def _desk(config: Path, seed: int | None) -> Desk:

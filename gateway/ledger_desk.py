@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.accounting import Epsilon, epsilon
 from common.errors import RequestError
 from common.ids import GatewayId, RunId, is_digest, is_name
+from common.plan import Relation, Unit
 from common.protocol import Countersignature
 from common.randomness import InsecureSeed
 from common.second_accountant import agrees, epsilon_second
@@ -98,6 +100,9 @@ class Account:
     """What was spent on one data set, by three computations; None where noise is not secret."""
 
     data_set: str
+    units: tuple[Unit, ...]  # that were charged; of several no epsilon holds
+    relation: Relation
+    delta: float
     charges: int
     spent: Epsilon | None
     second: float | None
@@ -177,9 +182,11 @@ def _accounts(spent: Sequence[Spent], delta: float, *, is_private: bool) -> tupl
 
 def _account(name: str, spent: Sequence[Spent], delta: float, *, is_private: bool) -> Account:
     events = [each.event for each in spent if each.data_set == name]
+    units = tuple(sorted({each.unit for each in spent if each.data_set == name}))
+    account = partial(Account, name, units, Relation.ADD_OR_REMOVE_ONE, delta, len(events))
     if not is_private:
-        return Account(name, len(events), None, None)
+        return account(None, None)
     first, second = epsilon(events, delta), epsilon_second(events, delta)
     if not agrees(first, second):
         raise AccountantsDisagree(name, first, second)
-    return Account(name, len(events), first, second)
+    return account(first, second)

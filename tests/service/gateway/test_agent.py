@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 
 from cli.plan_file import complete
 from common.countersignature import countersign
@@ -196,7 +197,11 @@ async def test_a_plan_that_is_taken_is_trained_and_sent(workshop):
     plan, initial = complete_plan()
     digest = plan_id(plan_to_bytes(plan))
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
-    await run(workshop, fake)
+    with capture_logs() as logged:
+        await run(workshop, fake)
+    (accepted,) = (each for each in logged if each["event"] == "plan_accepted")
+    assert (accepted["unit"], accepted["relation"]) == ("example", "add_or_remove_one")
+    assert accepted["delta"] == plan.privacy.delta
     assert isinstance(fake.answers[0], Effective)
     assert [len(update) for update in fake.updates] == [plan.task.layout.byte_length]
     assert workshop.kept_runs() == (RUN,)

@@ -53,6 +53,11 @@ def test_it_counts_the_units_and_what_belongs_to_several_persons(settings):
     report = json.loads(told(settings, "--format", "json"))["data"]
     assert report["per_unit"] == {"example": 3, "document": 2, "person": 1}
     assert report["shared"] == 1
+    assert json.loads(told(settings, "--format", "json"))["privacy"] == {
+        "units": ["document", "example", "person"],
+        "relation": "add_or_remove_one",
+        "delta": 1e-5,
+    }
     shown = told(settings)
     assert "units: document" in shown
     assert "left out where the unit is the person" in shown

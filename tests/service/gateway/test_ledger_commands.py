@@ -110,11 +110,14 @@ def test_verify_prints_the_epsilon_of_three_computations(place):
     (account,) = proof["accounts"]
     spent = epsilon([EVENT.times(3)], DELTA)
     assert (account["spent"]["pld"], account["spent"]["rdp"]) == (spent.pld, spent.rdp)
+    assert account["units"] == ["example"]
+    assert (account["relation"], account["delta"]) == ("add_or_remove_one", DELTA)
     assert account["second"] == pytest.approx(spent.rdp, rel=0.01)
     assert proof["head"] == {k: proof["countersigned"]["head"][k] for k in ("sequence", "hash")}
     text = place.told("verify")
     assert "the chain is whole: record 3" in text
     assert "record 3 is countersigned by 3b6a27bc" in text
+    assert "at delta 1e-05, add_or_remove_one neighbours" in text
 
 
 def test_verify_names_the_first_bad_record_and_exits_with_one(place):

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
+import tomli_w
+from typer.testing import CliRunner
 
+from cli.main import app
 from common import wire
 from common.errors import ConflictError, FederationError, NotFound, RequestError
 from common.ids import RunId
+from common.plan import Privacy, Unit
 from common.protocol import Body, Chunk, RunState, ScoreSet
+from common.tls import Role
 from common.weights import Layout, Weights
 from orchestrator.config import Limits
 from orchestrator.publishing import SumIncomplete, publish
@@ -96,6 +103,27 @@ async def test_a_cancelled_run_stays_cancelled(federation):
         operator = await federation.start(PLAN)
         states = [(await operator.cancel_run(RunId("r"))).state for _ in range(2)]
     assert states == [RunState.CANCELLED] * 2
+
+
+async def test_what_the_commands_print_of_a_run_names_unit_relation_and_delta(federation, tmp_path):
+    promise = Privacy(unit=Unit.PERSON, delta=1e-6, target_epsilon=3.0)
+    files = federation.authority.issue(Role.OPERATOR, "olga")
+    config = tmp_path / "operator.toml"
+
+    async def told(*command: str) -> dict:
+        arguments = ["run", *command, "--config", str(config), "--format", "json"]
+        done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        return json.loads(done.stdout.splitlines()[-1])  # the server's log may come before
+
+    async with federation.serving():
+        await federation.start(plan_of("a", "b", privacy=promise))
+        tables = {"address": federation.address, "tls": {name: str(path) for name, path in files}}
+        config.write_text(tomli_w.dumps(tables))
+        (listed,) = (await told("list"))["runs"]
+        printed = [listed, await told("cancel", "r"), await told("watch", "r")]
+    expected = promise.model_dump(mode="json")
+    assert (expected["unit"], expected["relation"]) == ("person", "add_or_remove_one")
+    assert [run["privacy"] for run in printed] == [expected] * 3
 
 
 async def test_a_completed_run_cannot_be_cancelled(federation):

@@ -7,6 +7,7 @@ import pytest
 from common import wire, wire_operator
 from common.hyperparameters import Hyperparameters, Optimizer
 from common.ids import NO_RUN, GatewayId, PlanId, RunId, WeightsId
+from common.plan import Privacy, Unit
 from common.protocol import (
     Body,
     Chunk,
@@ -138,7 +139,15 @@ def test_a_status_comes_back_whole():
     )
     scores = (ScoreSet(1, "dev", DIGEST, 0.5, 0.5, 0.5, 3),)
     status = RunStatus(
-        RUN, "n", RunState.RUNNING, PLAN, round=2, rounds=5, gateways=gateways, scores=scores
+        RUN,
+        "n",
+        RunState.RUNNING,
+        PLAN,
+        round=2,
+        rounds=5,
+        gateways=gateways,
+        scores=scores,
+        privacy=Privacy(unit=Unit.DOCUMENT, delta=1e-5, target_epsilon=8.0),
     )
     assert wire_operator.status_from_proto(wire_operator.status_to_proto(status)) == status
 
