@@ -13,6 +13,7 @@ from common import wire
 from common.ids import RunId
 from common.plan import Plan
 from common.tls import Role, TlsFiles
+from common.weights import Weights
 from gateway.client import GrpcClient
 from orchestrator.config import OrchestratorConfig
 from orchestrator.server import Listening, listening
@@ -58,10 +59,12 @@ class Federation:
         files = self.authority.issue(Role.OPERATOR, "olga")
         return await self.clients.enter_async_context(OperatorClient(self.address, files))
 
-    async def start(self, plan: Plan, run_id: str = "r") -> OperatorClient:
+    async def start(
+        self, plan: Plan, run_id: str = "r", initial: Weights = INITIAL
+    ) -> OperatorClient:
         """Start a run of `plan`; return the operator who did."""
         operator = await self.operator()
-        await operator.upload_weights(INITIAL.to_bytes())
+        await operator.upload_weights(initial.to_bytes())
         await operator.start_run(RunId(run_id), wire.plan_to_bytes(plan))
         return operator
 

@@ -12,34 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from cli.plan_file import complete
-from common.ids import GatewayId, RunId
 from common.protocol import Refusal, RunState
 from common.randomness import InsecureSeed
-from common.retry import Backoff
 from common.tls import Role
-from common.wire import plan_to_bytes
-from gateway.agent import Agent
-from gateway.config import GatewayConfig, TaskChoice
 from gateway.egress_rules import EgressClass
-from gateway.policy import Policy
 from gateway.workshop import Workshop
-from tasks.task import DataConfig
+from tests.at_work import SITE, at_work, is_settled, plan_for, settings
 from tests.fakes import until
 from tests.recorded import Record, RecordedClient
 from tests.tapping import Tap, messages
 from tests.tiny_task import Points, TinyTask
 
-SITE, LABELS = GatewayId("a"), ("no", "yes")
+LABELS = ("no", "yes")
 PATIENCE_S = 40.0
 DP, SEALED = EgressClass.DP, EgressClass.SEALED
-HOW = {
-    "learning_rate": 1.0,
-    "clipping_norm": 1.0,
-    "noise_multiplier": 20.0,  # quick to account
-    "sampling_rate": 0.5,
-    "local_steps": 3,
-}
 CHANGES = ("nothing", "one exchanged", "one more")
 
 
@@ -114,47 +100,25 @@ class Story:
 
     @asynccontextmanager
     async def working(self):
-        config = GatewayConfig(
-            address="localhost:1",
-            state=self.folder,
-            data_set="points",
-            tls=self.tls,
-            task=TaskChoice(reference="unused", labels=LABELS),
-            data=DataConfig(corpus="points", site="a"),
-            policy=Policy(epsilon_budget=1e6),
-        )
+        config = settings(self.folder, self.tls, LABELS)
         workshop = Workshop(SITE, config, self.task, InsecureSeed(7, SITE))
         address = self.through or self.federation.address
-        async with RecordedClient(address, self.tls, self.record) as client:
-            agent = Agent(workshop, client, Backoff(0.01, 0.01), lambda _: None)
-            process = asyncio.create_task(agent.run())
-            try:
-                yield
-            finally:
-                process.cancel()
-                await asyncio.wait([process])
-                workshop.close()
+        async with (
+            RecordedClient(address, self.tls, self.record) as client,
+            at_work(workshop, client),
+        ):
+            yield
 
     async def start(self, run: str, labels=LABELS):
-        fields = {
-            "name": run,
-            "rounds": {"count": 2, "maximum": 2, "quorum": 1, "deadline_s": 60.0},
-            "privacy": {"delta": 1e-5, "target_epsilon": 100.0},
-            "hyperparameters": HOW,
-            "participants": [{"gateway": SITE, "declared_units": 60}],
-        }
-        if self.task.held:  # a server that stands still: every round begins with the same weights
-            fields["server"] = {"learning_rate": 1e-300}
-        plan, initial = complete(fields, self.task, labels)
-        operator = await self.federation.operator()
-        await operator.upload_weights(initial.to_bytes())
-        await operator.start_run(RunId(run), plan_to_bytes(plan))
+        # a server that stands still: every round begins with the same weights
+        server = {"server": {"learning_rate": 1e-300}} if self.task.held else {}
+        rounds = {"count": 2, "maximum": 2}
+        plan, initial = plan_for(
+            self.task, labels, units=60, rounds=rounds, local_steps=3, name=run, **server
+        )
+        operator = await self.federation.start(plan, run, initial)
         async with asyncio.timeout(PATIENCE_S):
-            return await until(operator, lambda s: s.has_ended or was_refused(s), run)
-
-
-def was_refused(status) -> bool:
-    return isinstance(status.gateways[0].answer, Refusal)
+            return await until(operator, is_settled, run)
 
 
 @pytest.fixture

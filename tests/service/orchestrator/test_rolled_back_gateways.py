@@ -12,37 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from cli.plan_file import complete
 from common.accounting import PrivacyEvent, epsilon
-from common.ids import GatewayId, RunId, WeightsId
-from common.plan import Plan
-from common.protocol import Refusal, RefusalReason, RunState, RunStatus
-from common.retry import Backoff
+from common.ids import RunId, WeightsId
+from common.protocol import RefusalReason, RunState, RunStatus
 from common.tls import Role, TlsFiles
-from common.weights import Weights
-from common.wire import plan_to_bytes
-from gateway.agent import Agent
 from gateway.charges import RoundCharge
-from gateway.config import GatewayConfig, TaskChoice
 from gateway.ledger import Ledger, epsilon_of
 from gateway.ledger_desk import Desk, take_in
 from gateway.merging import Assumption, Statement
-from gateway.policy import Policy
 from gateway.workshop import Workshop
-from tasks.task import DataConfig
+from tests.at_work import HOW, SITE, at_work, is_settled, plan_for, refusal, settings
 from tests.fakes import until
 from tests.tiny_task import TinyTask
 
-SITE, LABELS = GatewayId("a"), ("no", "yes")
+LABELS = ("no", "yes")
 ROUNDS, DELTA = 6, 1e-5
-EVENT = PrivacyEvent(20.0, 0.5, 1)
-HOW = {
-    "learning_rate": 1.0,
-    "clipping_norm": 1.0,
-    "noise_multiplier": EVENT.noise_multiplier,
-    "sampling_rate": EVENT.sampling_rate,
-    "local_steps": EVENT.steps,
-}
+EVENT = PrivacyEvent(HOW["noise_multiplier"], HOW["sampling_rate"], HOW["local_steps"])
 PATIENCE_S = 30.0
 
 
@@ -66,17 +51,6 @@ class Photographed(TinyTask):
         return points
 
 
-def plan_of_rounds(count: int) -> tuple[Plan, Weights]:
-    fields = {
-        "name": "small",
-        "rounds": {"count": count, "quorum": 1, "deadline_s": 60.0},
-        "privacy": {"delta": DELTA, "target_epsilon": 100.0},
-        "hyperparameters": HOW,
-        "participants": [{"gateway": SITE, "declared_units": 60}],
-    }
-    return complete(fields, Photographed(), LABELS)
-
-
 def photograph(state: Path, image: Path) -> None:
     """Copy the ledger in a gateway's folder, its write-ahead log included, into another folder."""
     image.mkdir(parents=True)
@@ -96,47 +70,24 @@ class Site:
     task: Photographed = field(default_factory=Photographed)
 
     def workshop(self, state: Path) -> Workshop:
-        config = GatewayConfig(
-            address="localhost:1",
-            state=state,
-            data_set="points",
-            tls=self.tls,
-            task=TaskChoice(reference="unused", labels=LABELS),
-            data=DataConfig(corpus="points", site="a"),
-            policy=Policy(epsilon_budget=1e6),
-        )
-        return Workshop(SITE, config, self.task, None)
+        return Workshop(SITE, settings(state, self.tls, LABELS), self.task, None)
 
     @asynccontextmanager
     async def working(self, state: Path) -> AsyncIterator[None]:
         """Have a gateway's process work over `state` inside the block."""
         workshop = self.workshop(state)
-        client = await self.federation.client(SITE, self.tls)
-        agent = Agent(workshop, client, Backoff(0.01, 0.01), lambda _: None)
-        process = asyncio.create_task(agent.run())
-        try:
+        async with at_work(workshop, await self.federation.client(SITE, self.tls)):
             yield
-        finally:
-            process.cancel()
-            await asyncio.wait([process])
-            workshop.close()
 
     async def takes_part(self, state: Path, run: str, rounds: int = ROUNDS) -> RunStatus:
         """Start a run, work over `state`; return how it ended, or that its plan was refused."""
         await self.start(run, rounds)
         async with self.working(state), asyncio.timeout(PATIENCE_S):
-            return await until(self.operator, lambda s: s.has_ended or refusal(s) is not None, run)
+            return await until(self.operator, is_settled, run)
 
     async def start(self, run: str, rounds: int) -> None:
-        plan, initial = plan_of_rounds(rounds)
-        self.operator = await self.federation.operator()
-        await self.operator.upload_weights(initial.to_bytes())
-        await self.operator.start_run(RunId(run), plan_to_bytes(plan))
-
-
-def refusal(status: RunStatus) -> RefusalReason | None:
-    answer = status.gateways[0].answer if status.gateways else None
-    return answer.reason if isinstance(answer, Refusal) else None
+        plan, initial = plan_for(self.task, LABELS, units=60, rounds={"count": rounds})
+        self.operator = await self.federation.start(plan, run, initial)
 
 
 def charges(state: Path) -> list[tuple[str, int]]:

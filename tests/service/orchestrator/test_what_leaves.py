@@ -12,27 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from cli.plan_file import complete
 from common.errors import FederationError
-from common.ids import GatewayId, RunId
+from common.ids import RunId
 from common.protocol import Decline, Refusal, RefusalReason, RunState, UpdateKey
-from common.retry import Backoff
 from common.tls import Role
-from common.wire import plan_to_bytes
-from gateway.agent import Agent
 from gateway.client import GrpcClient
-from gateway.config import GatewayConfig, TaskChoice
 from gateway.egress import MANIFEST
 from gateway.egress_rules import Text
-from gateway.policy import Policy
 from gateway.workshop import Workshop
 from tasks.ner import NerTask
 from tasks.task import DataConfig
 from tests import tapping
+from tests.at_work import SITE, at_work, is_settled, plan_for, settings
 from tests.fakes import until
 from tests.tapping import PREFACE, Tap, encodings, header_strings, hits, token_runs
 
-SITE = GatewayId("a")
 LABEL = "Zebrafinkenleiden"
 LABELS = ("Disease", "Drug", LABEL)
 WORDS = ("Kanarienvogel", "Wellensittich", "Quetzalcoatlus")
@@ -56,13 +50,6 @@ HEADER = re.compile(
     rb"|grpc-timeout|\d{1,8}[HMSmun]|user-agent"
     rb"|grpc-python-asyncio/[\d.]+ grpc-c/[\d.]+ \(\w+; chttp2\)"
 )
-HOW = {
-    "learning_rate": 1.0,
-    "clipping_norm": 1.0,
-    "noise_multiplier": 20.0,  # quick to account
-    "sampling_rate": 0.5,
-    "local_steps": 2,
-}
 
 
 class Ward(NerTask):
@@ -119,53 +106,37 @@ class Site:
         data.parent.mkdir()
         data.write_text("\n".join(map(json.dumps, rows())))
         self.task = Ward()
-        self.config = GatewayConfig(
-            address="localhost:1",
-            state=self.folder / CANARIES["folder"] / "state",
-            data_set=CANARIES["data set"],
-            tls=self.tls,
-            task=TaskChoice(reference="unused", labels=LABELS),
+        self.config = settings(
+            self.folder / CANARIES["folder"] / "state",
+            self.tls,
+            LABELS,
             data=DataConfig(path=data, site=CANARIES["rows' site"]),
-            policy=Policy(epsilon_budget=1e6),
+            data_set=CANARIES["data set"],
         )
 
     @asynccontextmanager
     async def working(self):
         """Have the gateway's process work inside the block."""
         workshop = Workshop(SITE, self.config, self.task, None)
-        async with GrpcClient(self.tap.address, self.tls) as client:
-            agent = Agent(workshop, client, Backoff(0.01, 0.01), self._notes)
-            process = asyncio.create_task(agent.run())
-            try:
-                yield process
-            finally:
-                process.cancel()
-                await asyncio.wait([process])
-                workshop.close()
+        async with (
+            GrpcClient(self.tap.address, self.tls) as client,
+            at_work(workshop, client, self._notes) as process,
+        ):
+            yield process
 
     def _notes(self, connected: bool) -> None:  # noqa: FBT001 - as the agent calls it
         self.registered += connected
         if connected:
             self.connected.set()
 
-    async def start(self, run: str, labels=LABELS, **changes):
-        fields = {
-            "name": run,
-            "rounds": {"count": 2, "maximum": 2, "quorum": 1, "deadline_s": 60.0},
-            "privacy": {"delta": 1e-5, "target_epsilon": 100.0},
-            "hyperparameters": HOW,
-            "participants": [{"gateway": SITE, "declared_units": 20}],
-        }
-        plan, initial = complete({**fields, **changes}, self.task, labels)
-        operator = await self.federation.operator()
-        await operator.upload_weights(initial.to_bytes())
-        await operator.start_run(RunId(run), plan_to_bytes(plan))
+    async def start(self, run: str, labels=LABELS):
+        rounds = {"count": 2, "maximum": 2}
+        plan, initial = plan_for(
+            self.task, labels, units=20, rounds=rounds, local_steps=2, name=run
+        )
+        operator = await self.federation.start(plan, run, initial)
         async with asyncio.timeout(PATIENCE_S):
-            return await until(operator, lambda s: s.has_ended or was_refused(s), run)
-
-
-def was_refused(status) -> bool:
-    return isinstance(status.gateways[0].answer, Refusal)
+            return await until(operator, is_settled, run)
 
 
 @pytest.fixture
