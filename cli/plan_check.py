@@ -11,16 +11,13 @@ from common.accounting import (
     COARSE_INTERVAL,
     Budget,
     PrivacyEvent,
-    TargetOutOfReach,
     epsilon,
     epsilon_at_bounds,
     epsilon_pld,
     epsilon_replace_one,
-    last_affordable_round,
-    noise_for,
-    rate_for,
     round_event,
 )
+from common.calibration import TargetOutOfReach, last_affordable_round, noise_for, rate_for
 from common.plan import Relation, Unit
 
 if TYPE_CHECKING:

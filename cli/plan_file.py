@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.accounting import epsilon_at_bounds, noise_for, rounded_up
+from common.accounting import epsilon_at_bounds, rounded_up
+from common.calibration import noise_for
 from common.config import SettingsInvalid, problems_of, read_toml
 from common.errors import RequestError
 from common.plan import Plan, TaskSpec

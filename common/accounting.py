@@ -1,4 +1,4 @@
-"""Epsilon spent by steps of differentially private training, and the noise for a target epsilon.
+"""Epsilon spent by steps of differentially private training.
 
 What is accounted is a multiset of Gaussian mechanisms on Poisson samples; epsilon is a pure
 function of it. Two accountants of dp-accounting answer: privacy loss distributions (PLD), whose
@@ -9,7 +9,7 @@ Neighbouring data sets differ by one unit added or removed (`Relation.ADD_OR_REM
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
@@ -26,9 +26,6 @@ LARGEST_PLD = 1000.0  # above, RDP's bound stands in: no such epsilon protects a
 MOST_PLD_STEPS = 1_000_000  # above, RDP's bound stands in: PLD would not come to an end
 INTEGER_ORDERS: tuple[int, ...] = (*range(2, 64), 128, 256, 512, 1024)
 FEW_ORDERS = (2, 4, 8, 16, 32)  # enough to tell whether epsilon is near what PLD cannot do
-SIGMA_PARTS = 10_000  # a calibrated noise multiplier has four decimals
-LARGEST_SIGMA = 1_000_000
-RATE_PARTS = 10_000  # of a sampling rate, as above
 
 Steps: TypeAlias = tuple[tuple[tuple[float, float], int], ...]  # ((sigma, q), steps), sorted
 
@@ -37,18 +34,6 @@ class Mechanism(StrEnum):
     """What one accounted step did."""
 
     POISSON_GAUSSIAN = "poisson_gaussian"  # Gaussian noise on a sum over a Poisson sample
-
-
-class TargetOutOfReach(RequestError):
-    """No noise brings epsilon down to the target."""
-
-    field = "target_epsilon"
-
-    def __init__(self, target_epsilon: float) -> None:
-        super().__init__(
-            f"no noise multiplier up to {LARGEST_SIGMA} reaches epsilon {target_epsilon}: "
-            "ask for a larger epsilon, fewer steps or a lower sampling rate"
-        )
 
 
 class ImpossibleEvent(RequestError):
@@ -177,72 +162,17 @@ def is_within(
     Source:
         Feldman and Zrnic 2021, "Individual Privacy Accounting via a Renyi Filter".
     """
-    return _affords(budget, tuple(spent), planned, delta, PLD_INTERVAL)
+    return affords(budget, tuple(spent), planned, delta, PLD_INTERVAL)
 
 
-def last_affordable_round(
-    spent: Iterable[PrivacyEvent],
-    per_round: PrivacyEvent,
-    *,
-    budget: Budget,
-    delta: float,
-    rounds: int,
-) -> int:
-    """Return the last of `rounds` equal rounds that the budget affords after `spent`; 0: none."""
-    before = tuple(spent)
-
-    def unaffordable(count: int, interval: float) -> bool:
-        return not _affords(budget, before, per_round.times(count), delta, interval)
-
-    return _least(unaffordable, 0, rounds + 1) - 1
-
-
-def noise_for(target_epsilon: float, *, sampling_rate: float, steps: int, delta: float) -> float:
-    """Return the least noise multiplier, of four decimals, whose epsilon is within the target.
-
-    Raises:
-        TargetOutOfReach: not even a million times the clipping norm is enough noise.
-    """
-
-    def enough(parts: int, interval: float) -> bool:
-        event = PrivacyEvent(parts / SIGMA_PARTS, sampling_rate, steps)
-        return _pld(_merged((event,)), delta, interval) <= target_epsilon
-
-    low, high = 0, SIGMA_PARTS
-    while not enough(high, COARSE_INTERVAL):
-        low, high = high, 2 * high
-        if high > LARGEST_SIGMA * SIGMA_PARTS:
-            raise TargetOutOfReach(target_epsilon)
-    return _least(enough, low // 2, high) / SIGMA_PARTS  # `low` may do with fine buckets
-
-
-def rate_for(
-    target_epsilon: float, *, noise_multiplier: float, steps: int, delta: float
-) -> float | None:
-    """Return the largest sampling rate, of four decimals, within the target, or None."""
-
-    def too_much(parts: int, interval: float) -> bool:
-        event = PrivacyEvent(noise_multiplier, parts / RATE_PARTS, steps)
-        return _pld(_merged((event,)), delta, interval) > target_epsilon
-
-    parts = _least(too_much, 0, RATE_PARTS + 1) - 1
-    return parts / RATE_PARTS or None
-
-
-def rounded_up(value: float, decimals: int = 4) -> str:
-    """Return `value` for people to read, never below what it is."""
-    if not math.isfinite(value):
-        return str(value)
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING))
-
-
-def _affords(
+def affords(
     budget: Budget,
     spent: tuple[PrivacyEvent, ...],
     planned: PrivacyEvent,
     delta: float,
     interval: float,
 ) -> bool:
+    """Answer as `is_within`, by buckets of a width: wide ones are quicker and refuse more."""
     everything = _merged((*spent, planned))
     if spent:
         order = budget.order_for(spent[0])
@@ -250,29 +180,11 @@ def _affords(
     return _pld(everything, delta, interval) <= budget.epsilon
 
 
-def _least(holds: Callable[[int, float], bool], low: int, high: int) -> int:
-    """Return the least n in (low, high] for which `holds`, which never turns false again.
-
-    Coarse buckets find about where it lies, fine ones decide: two of them, most often.
-    """
-
-    def fine(n: int) -> bool:
-        return n > low and (n >= high or holds(n, PLD_INTERVAL))
-
-    right = _bisect(lambda n: holds(n, COARSE_INTERVAL), low, high)
-    left, reach = right - 1, 1
-    while not fine(right):
-        left, right, reach = right, right + reach, 4 * reach
-    while fine(left):
-        left, right, reach = left - reach, left, 4 * reach
-    return _bisect(fine, left, right)
-
-
-def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int:
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+def rounded_up(value: float, decimals: int = 4) -> str:
+    """Return `value` for people to read, never below what it is."""
+    if not math.isfinite(value):
+        return str(value)
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING))
 
 
 def _merged(events: Iterable[PrivacyEvent]) -> Steps:

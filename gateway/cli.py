@@ -193,8 +193,9 @@ def noise(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Find the least noise multiplier, to four decimals, that keeps to a target epsilon."""
-    from common.accounting import PrivacyEvent, noise_for, rounded_up
+    from common.accounting import PrivacyEvent, rounded_up
     from common.accounting import epsilon as epsilon_spent
+    from common.calibration import noise_for
 
     found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
     spent = epsilon_spent([PrivacyEvent(found, sampling_rate, steps)], delta)

@@ -15,10 +15,10 @@ from common.accounting import (
     epsilon,
     epsilon_at_bounds,
     is_within,
-    last_affordable_round,
     round_event,
     rounded_up,
 )
+from common.calibration import last_affordable_round
 from common.hyperparameters import (
     FROZEN,
     Hyperparameters,

@@ -11,15 +11,13 @@ from common.accounting import (
     Budget,
     ImpossibleEvent,
     PrivacyEvent,
-    TargetOutOfReach,
     epsilon,
     epsilon_pld,
     epsilon_rdp,
     is_within,
-    last_affordable_round,
-    noise_for,
     rounded_up,
 )
+from common.calibration import TargetOutOfReach, last_affordable_round, noise_for
 from common.plan import Relation
 
 DELTA = 1e-5

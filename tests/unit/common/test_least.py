@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.accounting import COARSE_INTERVAL, PLD_INTERVAL, _least
+from common.accounting import COARSE_INTERVAL, PLD_INTERVAL
+from common.calibration import _least
 
 
 @pytest.mark.parametrize("coarse", [1, 2, 37, 99, 100, 101, 117, 250, 999, 1000])
