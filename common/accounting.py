@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from common.errors import RequestError
+from common.errors import ImpossibleEvent
 from common.hyperparameters import Hyperparameters
 from common.plan import Plan, Relation
 
@@ -34,14 +34,6 @@ class Mechanism(StrEnum):
     """What one accounted step did."""
 
     POISSON_GAUSSIAN = "poisson_gaussian"  # Gaussian noise on a sum over a Poisson sample
-
-
-class ImpossibleEvent(RequestError):
-    """A mechanism's parameters describe nothing that can be run."""
-
-    def __init__(self, name: str, value: float, need: str) -> None:
-        super().__init__(f"{name} is {value}, must be {need}")
-        self.field = name
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,14 @@ class RequestError(FederationError):
     """The request is wrong: sending it again changes nothing until it is changed."""
 
 
+class ImpossibleEvent(RequestError):
+    """A mechanism's parameters describe nothing that can be run."""
+
+    def __init__(self, name: str, value: float, need: str) -> None:
+        super().__init__(f"{name} is {value}, must be {need}")
+        self.field = name
+
+
 class ConflictError(FederationError):
     """The request came at the wrong moment, or contradicts what was said before."""
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from common.accounting import (
     Budget,
-    ImpossibleEvent,
     PrivacyEvent,
     epsilon,
     epsilon_pld,
@@ -18,6 +17,7 @@ from common.accounting import (
     rounded_up,
 )
 from common.calibration import TargetOutOfReach, last_affordable_round, noise_for
+from common.errors import ImpossibleEvent
 from common.plan import Relation
 
 DELTA = 1e-5

@@ -5,14 +5,16 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from common.accounting import ImpossibleEvent
 from common.adaptive_clipping import (
     AdaptiveClipping,
+    FirstNormOutside,
     TooLittleCountNoise,
     default_count_noise,
     sum_noise_multiplier,
 )
+from common.errors import ImpossibleEvent
 
 BETWEEN = AdaptiveClipping(smallest=0.1, largest=10.0)
 COUNT_NOISE = st.floats(0.5, 500)
@@ -48,7 +50,7 @@ def test_the_last_noise_below_the_limit_is_still_split():
 def test_a_count_that_spends_everything_is_refused(total):
     with pytest.raises(TooLittleCountNoise) as refused:
         sum_noise_multiplier(total, count_noise=1.0)
-    assert f"raise the count's noise above {total / 2}, expect more examples" in str(refused.value)
+    assert f"raise the count's noise above {total / 2}, expect more units" in str(refused.value)
 
 
 def test_the_counts_noise_is_a_twentieth_of_the_expected_count():
@@ -82,12 +84,50 @@ def test_the_norm_settles_where_the_wanted_share_lies_within_it():
         (lambda: default_count_noise(0), "expected_count is 0, must be above 0 and finite"),
         (lambda: sum_noise_multiplier(0, count_noise=1), "noise_multiplier is 0, must be above"),
         (lambda: sum_noise_multiplier(1, count_noise=-1), "count_noise is -1, must be above 0"),
-        (lambda: AdaptiveClipping(0, 1), "smallest is 0, must be above 0"),
-        (lambda: AdaptiveClipping(2, 1), "largest is 1, must be finite and at least 2"),
-        (lambda: AdaptiveClipping(1, 2, target_quantile=1.1), "target_quantile is 1.1, must be"),
-        (lambda: AdaptiveClipping(1, 2, rate=math.nan), "rate is nan, must be above 0"),
     ],
 )
 def test_values_that_describe_nothing_are_refused(make, sentence):
     with pytest.raises(ImpossibleEvent, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "sentence"),
+    [
+        ({"smallest": 0}, ("smallest",), "greater than 0"),
+        ({"smallest": 20.0}, (), "largest is 10.0, must be at least smallest = 20.0"),
+        ({"largest": math.inf}, ("largest",), "finite"),
+        ({"target_quantile": 1.1}, ("target_quantile",), "less than or equal to 1"),
+        ({"rate": math.nan}, ("rate",), "greater than 0|finite"),
+        ({"count_noise": 0}, ("count_noise",), "greater than 0"),
+        ({"gamma": 0.5}, ("gamma",), "not permitted"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(changes, named, sentence):
+    with pytest.raises(ValidationError, match=sentence) as refused:
+        AdaptiveClipping(**{"smallest": 0.1, "largest": 10.0, **changes})
+    assert refused.value.errors()[0]["loc"] == named
+
+
+def test_the_count_has_the_noise_that_is_given_or_the_default():
+    assert BETWEEN.count_noise_for(100) == 5.0
+    assert BETWEEN.model_copy(update={"count_noise": 3.0}).count_noise_for(100) == 3.0
+
+
+@pytest.mark.parametrize("norm", [0.1, 1.0, 10.0])
+def test_a_step_may_begin_anywhere_within_the_bounds(norm):
+    BETWEEN.check(clipping_norm=norm, noise_multiplier=9.99, expected_count=100)
+
+
+@pytest.mark.parametrize("norm", [0.099, 10.1])
+def test_a_step_may_not_begin_outside_the_bounds(norm):
+    with pytest.raises(FirstNormOutside, match=r"smallest = 0.1 and largest = 10.0") as refused:
+        BETWEEN.check(clipping_norm=norm, noise_multiplier=1.0, expected_count=100)
+    assert refused.value.field == "clipping_norm"
+
+
+@pytest.mark.parametrize("expected", [20, 1e-300, 5e-324])
+def test_noise_that_the_count_alone_uses_up_is_refused_by_name(expected):
+    with pytest.raises(TooLittleCountNoise) as refused:
+        BETWEEN.check(clipping_norm=1.0, noise_multiplier=2.0, expected_count=expected)
+    assert refused.value.field == "noise_multiplier"
