@@ -95,8 +95,9 @@ def noise_to_signal(plan: Plan) -> float:
     .. math:: \frac{\sqrt{d \sum_g k_g (w_g \eta_g C_g \sigma_g / B_g)^2}}
                   {\sum_g k_g w_g \eta_g C_g}
 
-    with d trainable parameters, k local steps of plain SGD at rate eta, clipping norms C, shares w
-    of the average and expected batches B: the expected norm of the noise over the largest norm
+    with d trainable parameters, k local steps of plain SGD at rate eta, clipping norms C (where
+    they adapt, the first), noise multipliers sigma of the sums, shares w of the average and
+    expected batches B: the expected norm of the noise over the largest norm
     that clipped gradients can have, when all of them point the same way. Real gradients do not; the
     server's momentum and its average over rounds make the noise smaller again.
     """
@@ -106,7 +107,8 @@ def noise_to_signal(plan: Plan) -> float:
     for participant in plan.participants:
         how = plan.assigned(participant.gateway)
         step = plan.weight(participant.gateway) / total * how.learning_rate * how.clipping_norm
-        noise = step * how.noise_multiplier / (participant.declared_units * how.sampling_rate)
+        expected = plan.expected_units(participant.gateway)
+        noise = step * how.sum_noise_multiplier(expected) / expected
         variance += how.local_steps * noise**2
         signal += how.local_steps * step
     return math.sqrt(plan.task.layout.size * variance) / signal

@@ -13,6 +13,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from common.adaptive_clipping import AdaptiveClipping, sum_noise_multiplier
+
 FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Positive = Annotated[float, Field(gt=0)]
@@ -33,14 +35,43 @@ class Hyperparameters(BaseModel):
     model_config = FROZEN
 
     learning_rate: Positive
-    clipping_norm: Positive  # C, L2, in gradient units
-    noise_multiplier: Positive  # sigma: the noise's standard deviation over C
+    clipping_norm: Positive  # C, L2, in gradient units; the first one where it adapts
+    noise_multiplier: Positive  # sigma, of all that a step releases: what the ledger books
     sampling_rate: Rate  # q: probability that an example is in a step's batch
     local_steps: Steps  # private steps a round
     optimizer: Optimizer = Optimizer.SGD
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # SGD only
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW only, decoupled
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # local steps of linear warm-up, each round
+    adaptive_clipping: AdaptiveClipping | None = None  # None: C stays; the plan's, no override
+
+    def check_adaptive(self, expected_count: float) -> None:
+        """Raise unless clipping is fixed, or adapts as it can; see `AdaptiveClipping.check`.
+
+        Args:
+            expected_count: how many units a batch has on average: declared units times rate.
+        """
+        if self.adaptive_clipping is not None:
+            self.adaptive_clipping.check(
+                clipping_norm=self.clipping_norm,
+                noise_multiplier=self.noise_multiplier,
+                expected_count=expected_count,
+            )
+
+    def sum_noise_multiplier(self, expected_count: float) -> float:
+        """Return the noise multiplier of a step's sum alone: above sigma where a count is paid too.
+
+        Args:
+            expected_count: how many units a batch has on average: declared units times rate.
+        """
+        if self.adaptive_clipping is None:
+            return self.noise_multiplier
+        count_noise = self.adaptive_clipping.count_noise_for(expected_count)
+        return sum_noise_multiplier(self.noise_multiplier, count_noise=count_noise)
+
+    def to_json(self) -> str:
+        """Return the text that keys and records bind; what is not set is left out of it."""
+        return self.model_dump_json(exclude_none=True)
 
 
 class Overrides(BaseModel):
@@ -57,6 +88,11 @@ class Overrides(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
+
+    @classmethod
+    def of(cls, whole: Hyperparameters) -> Self:
+        """Return all that may be overridden, as it is in a complete set."""
+        return cls.model_validate(whole.model_dump(include=set(cls.model_fields)))
 
     def over(self, below: Hyperparameters) -> Hyperparameters:
         """Return `below` with every value given here in its place."""
@@ -146,19 +182,19 @@ def violations(
     found = []
     for name in Hyperparameters.model_fields:
         value, given = getattr(effective, name), getattr(assigned, name)
-        bound = _broken(value, given, getattr(bounds, name))
+        bound = _broken(value, given, getattr(bounds, name, None))
         if bound is not None:
             found.append(Violation(field=name, value=str(value), bound=bound, rule="the plan"))
     return tuple(found)
 
 
 def _broken(
-    value: float | Optimizer,
-    given: float | Optimizer,
+    value: float | Optimizer | AdaptiveClipping | None,
+    given: float | Optimizer | AdaptiveClipping | None,
     allowed: Range | tuple[Optimizer, ...] | None,
 ) -> str | None:
     """Return the bound that `value` breaks, in words, or None."""
-    if isinstance(value, str) or not isinstance(allowed, Range):
+    if not isinstance(value, float | int) or not isinstance(allowed, Range):
         choices = allowed if isinstance(allowed, tuple) else ()
         if value == given or value in choices:
             return None

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from common.errors import RequestError
 from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
 from common.ids import DIGEST_PATTERN, NAME_PATTERN
 from common.weights import Layout
@@ -148,6 +149,7 @@ class Plan(BaseModel):
             raise ValueError(msg)
         for gateway in gateways:
             _check_inside(gateway, self.assigned(gateway), self.bounds)
+            _check_adaptive(gateway, self.assigned(gateway), self.expected_units(gateway))
         return self
 
     def participant(self, gateway: str) -> Participant | None:
@@ -157,6 +159,16 @@ class Plan(BaseModel):
     def assigned(self, gateway: str) -> Hyperparameters:
         """Return what the federation gives `gateway`: the defaults, overlaid by its profile."""
         return self.profiles.get(gateway, Overrides()).over(self.hyperparameters)
+
+    def expected_units(self, gateway: str, given: Hyperparameters | None = None) -> float:
+        """Return how many units a batch of `gateway` has on average: public, whatever its data.
+
+        Args:
+            gateway: a participant; of any other the plan expects nothing.
+            given: what it trains with; None: what the plan gives it.
+        """
+        participant, how = self.participant(gateway), given or self.assigned(gateway)
+        return participant.declared_units * how.sampling_rate if participant else 0.0
 
     def weight(self, gateway: str) -> int:
         """Return the gateway's public integer weight in the average."""
@@ -191,3 +203,11 @@ def _check_inside(gateway: str, given: Hyperparameters, bounds: Bounds) -> None:
     for found in violations(given, bounds=bounds, assigned=given):
         msg = f"what the plan itself gives {gateway!r} is outside its bounds: {found.sentence}"
         raise ValueError(msg)
+
+
+def _check_adaptive(gateway: str, given: Hyperparameters, expected_count: float) -> None:
+    try:
+        given.check_adaptive(expected_count)
+    except RequestError as error:
+        msg = f"hyperparameters.{error.field}, for {gateway!r}: {error}"
+        raise ValueError(msg) from error

@@ -61,12 +61,25 @@ def book(
         raise RoundMerged(run, number)
     if others := units_charged(connection, terms.data.name) - {terms.unit}:
         raise UnitChanged(terms.data.name, charged=others, asked=terms.unit)
-    connection.execute(insert(CHARGES).values({**charge_to_row(charge), "secret": secret}))
+    norm = norm_to_begin_with(connection, terms)
+    connection.execute(insert(CHARGES).values({**charge_to_row(charge, norm), "secret": secret}))
     one = (CHARGES.c.run == run) & (CHARGES.c.round == number)
     row = connection.execute(ledger_chain.CHARGED.where(one)).one()
     facts = facts_of_charge(row, mark.hex(), insecure=insecure)
     ledger_chain.append(connection, Kind.CHARGE, facts)
-    return ChargedRound(charge, secret, update=None, fresh=True)
+    return ChargedRound(charge, secret, norm, update=None, fresh=True)
+
+
+def norm_to_begin_with(connection: Connection, terms: RunTerms) -> float:
+    """Return the clipping norm that the run's next round begins with, in gradient units.
+
+    It is where the round booked last, of those whose update is safe, has come to; before there is
+    one, and where clipping is fixed, the one that the run was begun with.
+    """
+    there = (CHARGES.c.run == terms.run) & CHARGES.c.next_clipping_norm.is_not(None)
+    newest = select(CHARGES.c.next_clipping_norm).where(there).order_by(CHARGES.c.sequence.desc())
+    norm: float | None = connection.scalar(newest.limit(1))
+    return terms.effective.clipping_norm if norm is None else norm
 
 
 def units_charged(connection: Connection, data_set: str) -> set[Unit]:
@@ -93,4 +106,4 @@ def repeat(row: Row[Any], charge: RoundCharge) -> ChargedRound:
         raise RoundNotRepeatable(run, "event")
     if row.secret is None:
         raise RoundReleased(run, number)
-    return ChargedRound(charge, row.secret, row.update_digest, fresh=False)
+    return ChargedRound(charge, row.secret, row.clipping_norm, row.update_digest, fresh=False)

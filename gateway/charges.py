@@ -73,7 +73,7 @@ class RoundCharge:
             "round": str(self.round),
             "parent": self.parent,
             "plan": self.terms.plan,
-            "effective": self.terms.effective.model_dump_json(),
+            "effective": self.terms.effective.to_json(),
             "data": self.terms.data.digest,
         }
 
@@ -84,6 +84,7 @@ class ChargedRound:
 
     charge: RoundCharge
     secret: bytes
+    clipping_norm: float  # that the round begins with, as it was booked: C, in gradient units
     update: WeightsId | None  # None: nothing is kept yet, train
     fresh: bool  # False: it was charged before, and costs nothing more
 
@@ -98,7 +99,10 @@ class ChargedRound:
         return self._stream("noise")
 
     def _stream(self, purpose: str) -> RandomStream:
-        return RandomStream(derive_key(self.secret, purpose=purpose, binding=self.charge.binding))
+        binding = self.charge.binding
+        if self.charge.terms.effective.adaptive_clipping is not None:
+            binding = {**binding, "clipping_norm": self.clipping_norm.hex()}
+        return RandomStream(derive_key(self.secret, purpose=purpose, binding=binding))
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class BookedCharge:
     round: int
     parent: WeightsId
     event: PrivacyEvent
+    clipping_norm: float  # that the round begins with: C, in gradient units
     state: ChargeState
     update: WeightsId | None
 

@@ -104,9 +104,10 @@ _HEAD = (
         SEALED,
         DIGEST,
         "SHA-256 over the ledger's records. These hold values of plans, digests of published "
-        "weights, the data set's name, a digest of the data under a 256-bit key that never leaves, "
-        "and 256 random bits for each charge, but for those made before the ledger was a chain. "
-        "Without the key nobody can tell by the hash which data it covers, not even by trying.",
+        "weights, clipping norms (made of noised counts where they adapt), the data set's name, a "
+        "digest of the data under a 256-bit key that never leaves, and 256 random bits for each "
+        "charge, but for those made before the ledger was a chain. Without the key nobody can tell "
+        "by the hash which data it covers, not even by trying.",
     ),
     Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers: private or seeded."),
 )
@@ -121,6 +122,11 @@ _OF_VALUE: Mapping[str, tuple[Rule, str]] = {
     "momentum": (NUMBER, "Momentum"),
     "weight_decay": (NUMBER, "Weight decay"),
     "warmup_steps": (ROUND, "Steps of warm-up"),
+    "adaptive_clipping.smallest": (NUMBER, "Smallest clipping norm"),
+    "adaptive_clipping.largest": (NUMBER, "Largest clipping norm"),
+    "adaptive_clipping.target_quantile": (NUMBER, "Share of units within the clipping norm"),
+    "adaptive_clipping.rate": (NUMBER, "Rate of adaptive clipping"),
+    "adaptive_clipping.count_noise": (NUMBER, "Noise on the count of units within"),
 }
 _VALUES = tuple(
     Entry(name, PUBLIC, rule, f"{what}: {_HOW}") for name, (rule, what) in _OF_VALUE.items()

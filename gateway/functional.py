@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from common.errors import RequestError
-from gateway.dp_sgd import clipped_sum
+from gateway.dp_sgd import ClippedSum, clipped_sum
 from gateway.packing import UnitRows, packed
 from gateway.training import ReadBatch, flat, flat_parameters, trainable
 from private_step import Batch, Loss
@@ -44,8 +44,8 @@ class FunctionalGradients:
 
     def clipped_sum(
         self, parameters: Tensor, units: Sequence[UnitRows], expected: float, clipping_norm: float
-    ) -> Tensor:
-        """Return the exact sum of the units' clipped gradients, shape (parameters,), float64."""
+    ) -> ClippedSum:
+        """Return the exact sum of the units' clipped gradients, float64, and their count."""
         del expected  # only rounding would depend on it
         with full_precision(parameters.device):
             blocks = self.blocks(parameters, units)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +13,8 @@ from common.hyperparameters import Hyperparameters, Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
 from common.protocol import RefusalReason
-from common.randomness import RandomStream
 from common.weights import MalformedWeights, Weights, check_finite
-from gateway import data_sets
+from gateway import data_sets, local_round
 from gateway.charges import (
     BudgetExhausted,
     ChargedRound,
@@ -29,14 +26,14 @@ from gateway.charges import (
     RunTerms,
     UnitChanged,
 )
-from gateway.dp_sgd import apply_dp
 from gateway.functional import FunctionalGradients, check_functional
 from gateway.ledger import Ledger
+from gateway.local_round import BegunRun, TrainedRound
 from gateway.one_backward import OneBackward
-from gateway.packing import UnitRows, UnitsOverlap, checked
+from gateway.packing import UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import Gradients, GradientsBy, LocalSteps, layout_of
+from gateway.training import Gradients, GradientsBy, layout_of
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
 from private_step.devices import device_of, moved
@@ -104,28 +101,9 @@ class SiteRules:
             return Refused(changed.reason, changed.field, str(changed))
         known, overrides = ledger.run(run), self.overrides
         if known is not None:
-            overrides = Overrides.model_validate(known.effective.model_dump())
+            overrides = Overrides.of(known.effective)
         spent = ledger.events(self.data_set, but_for=run)
         return review(plan, self.gateway, overrides, self.policy, spent)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run that was accepted: its terms and what follows from them."""
-
-    terms: RunTerms
-    rounds: int
-    expected_batch_size: float  # declared units times rate: public, whatever the data are
-    sampler: PoissonSampler  # of the units
-    units: Sequence[UnitRows]  # the rows of each
-
-    @property
-    def effective(self) -> Hyperparameters:
-        return self.terms.effective
-
-    def draw(self, stream: RandomStream) -> list[UnitRows]:
-        """Return the units of one Poisson batch, each with all its rows."""
-        return [self.units[place] for place in self.sampler.draw(stream)]
 
 
 class Gateway:
@@ -146,7 +124,7 @@ class Gateway:
         self._ledger = ledger
         self._updates = updates
         self._rules = rules
-        self._runs: dict[RunId, _Run] = {}
+        self._runs: dict[RunId, BegunRun] = {}
         self._data = ledger.bind_data_set(rules.data_set, site.dataset.content_digests())
         ready = (booked for booked in ledger.charges() if booked.state is ChargeState.READY)
         updates.keep_only({booked.update for booked in ready if booked.update is not None})
@@ -186,21 +164,7 @@ class Gateway:
         charged = self._charge(run, train)
         if (kept := self._kept_update(charged)) is not None:
             return kept
-        how, sampling, noise = run.effective, charged.sampling, charged.noise
-        local = LocalSteps(global_weights, how)
-        for _ in range(how.local_steps):
-            units = run.draw(sampling)
-            noised_mean = apply_dp(
-                partial(
-                    self._gradients.clipped_sum, local.parameters, units, run.expected_batch_size
-                ),
-                noise_multiplier=how.noise_multiplier,
-                clipping_norm=how.clipping_norm,
-                divisor=run.expected_batch_size,
-                generator=noise,
-            )
-            local.step(noised_mean)
-        return self._keep(charged, local.difference)
+        return self._keep(charged, local_round.train(run, self._gradients, global_weights, charged))
 
     def _update_model(self, delivered: DeliveredWeights) -> Tensor:
         """Return the global weights, shape (parameters,), where the model lies.
@@ -233,7 +197,7 @@ class Gateway:
         self._ledger.begin_run(terms)
         rate = effective.sampling_rate
         sampler = PoissonSampler(rate, len(units))
-        self._runs[run] = _Run(terms, plan.rounds.count, declared * rate, sampler, units)
+        self._runs[run] = BegunRun(terms, plan.rounds.count, declared * rate, sampler, units)
 
     def _task_mismatch(self, plan: Plan) -> Refused | None:
         task, here = plan.task, self._site
@@ -249,12 +213,12 @@ class Gateway:
                 return Refused(RefusalReason.TASK_MISMATCH, field, sentence)
         return None
 
-    def _run(self, run: RunId) -> _Run:
+    def _run(self, run: RunId) -> BegunRun:
         if run not in self._runs:
             raise RunNotBegun(run)
         return self._runs[run]
 
-    def _charge(self, run: _Run, train: TrainRound) -> ChargedRound:
+    def _charge(self, run: BegunRun, train: TrainRound) -> ChargedRound:
         if not 1 <= train.round <= run.rounds:
             raise RoundNotPlanned(train.run, train.round, rounds=run.rounds)
         how = run.effective
@@ -287,12 +251,13 @@ class Gateway:
         except UpdateLost:
             return None
 
-    def _keep(self, charged: ChargedRound, difference: Tensor) -> Weights:
+    def _keep(self, charged: ChargedRound, trained: TrainedRound) -> Weights:
         """Make the update durable, then known to the ledger; only then may it leave."""
-        update = Weights(self._layout, difference.cpu().numpy())
+        update = Weights(self._layout, trained.difference.cpu().numpy())
         check_finite(update.values, self._layout)
         digest = self._updates.keep(update.to_bytes())
-        self._ledger.record_update(charged.charge.terms.run, charged.charge.round, digest)
+        run, number = charged.charge.terms.run, charged.charge.round
+        self._ledger.record_update(run, number, digest, next_norm=trained.next_norm)
         return update
 
 

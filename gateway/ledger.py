@@ -164,8 +164,17 @@ class Ledger:
                 bookings.note_refusal(connection, charge)
         return bookings.repeat(row, charge)
 
-    def record_update(self, run: RunId, number: int, digest: WeightsId) -> None:
+    def record_update(
+        self, run: RunId, number: int, digest: WeightsId, *, next_norm: float | None = None
+    ) -> None:
         """Note that the bytes of a round's update are safe; only then may they leave.
+
+        Args:
+            run: the round's.
+            number: the round's.
+            digest: names the update.
+            next_norm: the clipping norm that the round has come to, which the run's next one begins
+                with; None where clipping is fixed. What was noted with the update first, stays.
 
         Raises:
             UpdateNotRepeatable: the round has another update already.
@@ -176,7 +185,9 @@ class Ledger:
                 raise RunNotBegun(run)
             if row.update_digest not in {None, digest}:
                 raise UpdateNotRepeatable(run, number)
-            ready = {"update_digest": digest, "state": ChargeState.READY}
+            ready: dict[str, object] = {"update_digest": digest, "state": ChargeState.READY}
+            if row.update_digest is None:
+                ready["next_clipping_norm"] = next_norm
             connection.execute(
                 update(CHARGES).where(CHARGES.c.sequence == row.sequence).values(ready)
             )

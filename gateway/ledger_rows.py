@@ -26,7 +26,7 @@ def terms_to_row(terms: RunTerms) -> dict[str, Any]:
         "run": terms.run,
         "gateway": terms.gateway,
         "plan": terms.plan,
-        "effective": terms.effective.model_dump_json(),
+        "effective": terms.effective.to_json(),
         "data_set": terms.data.name,
         "data_digest": terms.data.digest,
         "delta": terms.delta,
@@ -49,8 +49,13 @@ def terms_from_row(row: Row[Any]) -> RunTerms:
     )
 
 
-def charge_to_row(charge: RoundCharge) -> dict[str, Any]:
-    """Return a charge as a row of CHARGES, but for its secret."""
+def charge_to_row(charge: RoundCharge, clipping_norm: float) -> dict[str, Any]:
+    """Return a charge as a row of CHARGES, but for its secret.
+
+    Args:
+        charge: the round's.
+        clipping_norm: C that it begins with, in gradient units.
+    """
     return {
         "run": charge.terms.run,
         "round": charge.round,
@@ -59,7 +64,7 @@ def charge_to_row(charge: RoundCharge) -> dict[str, Any]:
         "noise_multiplier": charge.event.noise_multiplier,
         "sampling_rate": charge.event.sampling_rate,
         "steps": charge.event.steps,
-        "clipping_norm": charge.terms.effective.clipping_norm,
+        "clipping_norm": clipping_norm,
         "state": ChargeState.CHARGED,
     }
 
@@ -96,6 +101,7 @@ def booked_from_row(row: Row[Any]) -> BookedCharge:
         round=row.round,
         parent=WeightsId(row.parent),
         event=event_from_row(row),
+        clipping_norm=row.clipping_norm,
         state=ChargeState(row.state),
         update=row.update_digest,
     )

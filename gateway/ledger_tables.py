@@ -83,10 +83,11 @@ CHARGES = Table(
     Column("noise_multiplier", Float, nullable=False),
     Column("sampling_rate", Float, nullable=False),
     Column("steps", Integer, nullable=False),
-    Column("clipping_norm", Float, nullable=False),
+    Column("clipping_norm", Float, nullable=False),  # that the round begins with
     Column("secret", LargeBinary),  # erased when the round is published
     Column("update_digest", String),
     Column("state", String, nullable=False),
+    Column("next_clipping_norm", Float),  # that it leads to, with its update; fixed clipping: none
     UniqueConstraint("run", "round", name="one_charge_a_round"),
     sqlite_autoincrement=True,
 )
@@ -122,7 +123,7 @@ ORCHESTRATOR = Table(
     Column("signature", String, nullable=False),
 )
 
-SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0002")
+SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0003")
 
 
 def connect(url: URL) -> Engine:

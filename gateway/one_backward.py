@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import RequestError
+from gateway.dp_sgd import ClippedSum, count_within
 from gateway.packing import UnitRows, packed
 from gateway.training import ReadBatch
 from private_step import Batch, ClippedGradients, Loss
@@ -52,19 +53,24 @@ class OneBackward:
 
     def clipped_sum(
         self, parameters: Tensor, units: Sequence[UnitRows], expected: float, clipping_norm: float
-    ) -> Tensor:
-        """Return the sum of the units' clipped gradients, shape (parameters,), float32.
+    ) -> ClippedSum:
+        """Return the sum of the units' clipped gradients, float32, and their count.
 
-        Rows are read only when their turn comes, whole units at once; without units nothing is.
+        Rows are read only when their turn comes, whole units at once; without units nothing is. The
+        norms that are counted by are raised for rounding, never below the true ones, and units are
+        clipped to a little less than C: one unit still moves the count by at most 1/2, since what
+        it adds is never more (`count_within`, also for what its company changes of its norm).
         """
         gradients = self._gradients
         gradients.use(parameters)
         gradients.expect(expected * ALONE_IN_A_PIECE)
         gradients.clear()
+        count = 0.0
         for some in packed(units, self._at_once):
             if some.is_large:
-                gradients.add_large(map(self._batch, some.pieces()), clipping_norm)
+                norms = gradients.add_large(map(self._batch, some.pieces()), clipping_norm)
             else:
                 of_unit = torch.tensor(some.of_unit)
-                gradients.add(self._batch(some.rows), clipping_norm, of_unit)
-        return gradients.total
+                norms = gradients.add(self._batch(some.rows), clipping_norm, of_unit)
+            count += count_within(norms, clipping_norm)
+        return ClippedSum(gradients.total, count)

@@ -19,6 +19,7 @@ from common.accounting import (
     rounded_up,
 )
 from common.calibration import last_affordable_round
+from common.errors import RequestError
 from common.hyperparameters import (
     FROZEN,
     Hyperparameters,
@@ -94,6 +95,7 @@ def review(
     effective = overrides.over(plan.assigned(gateway))
     refused = (
         _outside_bounds(plan, gateway, effective)
+        or _not_adaptive(plan, gateway, effective)
         or _below_floor(effective, policy)
         or _above_delta(plan, policy)
         or _above_target(plan)
@@ -108,6 +110,14 @@ def review(
 def _outside_bounds(plan: Plan, gateway: str, effective: Hyperparameters) -> Refused | None:
     broken = violations(effective, bounds=plan.bounds, assigned=plan.assigned(gateway))
     return _refused(RefusalReason.OUTSIDE_BOUNDS, *broken) if broken else None
+
+
+def _not_adaptive(plan: Plan, gateway: str, effective: Hyperparameters) -> Refused | None:
+    try:
+        effective.check_adaptive(plan.expected_units(gateway, effective))
+    except RequestError as error:
+        return Refused(RefusalReason.OUTSIDE_BOUNDS, error.field or "", str(error))
+    return None
 
 
 def _below_floor(effective: Hyperparameters, policy: Policy) -> Refused | None:

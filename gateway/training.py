@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common.hyperparameters import Hyperparameters, Optimizer
 from common.weights import Layout
+from gateway.dp_sgd import ClippedSum
 from gateway.packing import UnitRows
 from private_step import Batch
 
@@ -33,15 +34,15 @@ class Gradients(Protocol):
 
     def clipped_sum(
         self, parameters: Tensor, units: Sequence[UnitRows], expected: float, clipping_norm: float
-    ) -> Tensor:
-        """Return the sum over units of their gradients, each clipped once to `clipping_norm`.
+    ) -> ClippedSum:
+        """Return the sum over units of their gradients, each clipped once, and their count.
 
         Args:
             parameters: where the gradients are taken, shape (parameters,).
             units: the batch's units, of each the rows of its records, whose gradients are summed
                 before they are clipped; there may be no unit.
             expected: how many units a batch has on average: public.
-            clipping_norm: C: one unit moves the sum by at most C.
+            clipping_norm: C: one unit moves the sum by at most C, the count by at most 1/2.
         """
         ...
 

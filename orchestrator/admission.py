@@ -137,6 +137,7 @@ def _check_effective(run: Run, gateway: GatewayId, answer: Effective) -> None:
     bounds, assigned = run.plan.bounds, run.plan.assigned(gateway)
     for found in violations(answer.hyperparameters, bounds=bounds, assigned=assigned):
         raise OutsideBounds(found.field, found.sentence)
+    answer.hyperparameters.check_adaptive(run.plan.expected_units(gateway, answer.hyperparameters))
 
 
 def check_task(run: Run, versions: Versions) -> None:

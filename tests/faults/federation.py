@@ -107,6 +107,7 @@ class Federation:
                 "noise_multiplier": 8.0,  # quick to account
                 "sampling_rate": 0.5,
                 "local_steps": 2,
+                "adaptive_clipping": {"smallest": 0.01, "largest": 10.0, "count_noise": 20.0},
             },
             "server": {"momentum": 0.5, "schedule": "linear", "tail_average": 0.5},
             "participants": [{"gateway": site, "declared_units": 60} for site in SITES],

@@ -24,7 +24,7 @@ GATEWAY_POINTS = {
     "between its charge and the record": "gateway.ledger_chain:append:before::2",
     "after the record, before the commit": "gateway.ledger_chain:append:after::2",
     "after its charge": "gateway.ledger:Ledger.charge:after::2",
-    "while training": "gateway.gateway:apply_dp:after::4",
+    "while training": "gateway.local_round:apply_dp:after::4",
     "before its update is on disk": "gateway.updates:UpdateStore.keep:before::2",
     "after its update is on disk": "gateway.updates:UpdateStore.keep:after::2",
     "before its update is recorded": "gateway.ledger:Ledger.record_update:before::2",
@@ -76,6 +76,7 @@ def _check_ledger(federation: Federation, site: str) -> None:
     ledger.close()
     log = federation.log(site)
     assert [(c.terms.run, c.round) for c in charges] == [(RUN, 1), (RUN, 2), (RUN, 3)], log
+    assert len({charge.clipping_norm for charge in charges}) == len(charges), log
     assert federation.updates_taken(site) == {charge.update for charge in charges}, log
     assert federation.head_kept(site) == (head.sequence, head.hash) == (3, head.hash), log
     assert given is not None, log

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 DP_SGD = "gateway/dp_sgd.py"
 GATEWAY = "gateway/gateway.py"
+LOCAL_ROUND = "gateway/local_round.py"
 ONE_BACKWARD = "gateway/one_backward.py"
 DATA_SETS = "gateway/data_sets.py"
 SAMPLING = "gateway/sampling.py"
@@ -31,6 +32,8 @@ OUTGOING = "gateway/outgoing.py"
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
+ADAPTIVE_STEP = f"{UNIT}/test_adaptive_step.py"
+ADAPTIVE_ROUNDS = "tests/service/gateway/test_adaptive_rounds.py"
 STEP = "tests/unit/private_step/test_clipped.py"
 UNITS = "tests/service/gateway/test_unit_sensitivity.py"
 NETWORKS = (
@@ -73,10 +76,42 @@ BUGS = (
     ),
     Bug(
         name="noise on the mean",
-        path=GATEWAY,
-        sound="                noise_multiplier=how.noise_multiplier,\n",
-        faulty="                noise_multiplier=how.noise_multiplier * run.expected_batch_size,\n",
+        path=LOCAL_ROUND,
+        sound="            noise_multiplier=how.noise_multiplier,\n",
+        faulty="            noise_multiplier=how.noise_multiplier * run.expected_batch_size,\n",
         caught_by=f"{ROUND}::test_the_noise_is_on_the_sum_not_on_the_mean",
+    ),
+    Bug(
+        name="a count that is not paid for",
+        path=DP_SGD,
+        sound="sum_noise_multiplier(noise_multiplier, count_noise=count_noise)",
+        faulty="noise_multiplier",
+        caught_by=f"{ADAPTIVE_STEP}::test_the_sum_is_noised_by_what_the_count_leaves_of_the_budget",
+    ),
+    Bug(
+        name="sum and count under one noise",
+        path=DP_SGD,
+        sound="noised_mean(count, count_noise, divisor, generator)",
+        faulty="count_noise / divisor * (mean[:1] / (of_sum * clipping_norm / divisor))",
+        caught_by=f"{ADAPTIVE_STEP}"
+        "::test_the_counts_noise_is_normal_of_the_stated_width_and_apart_from_the_sums",
+    ),
+    Bug(
+        name="a unit that is not finite counted within",
+        path=DP_SGD,
+        sound="nan_to_num(nan=-0.5)",
+        faulty="nan_to_num(nan=0.5)",
+        caught_by=f"{ADAPTIVE_STEP}"
+        "::test_a_gradient_that_is_not_finite_lies_outside_and_adds_nothing",
+    ),
+    Bug(
+        name="a round repeated at another clipping norm",
+        path=BOOKINGS,
+        sound="ChargedRound(charge, row.secret, row.clipping_norm, row.update_digest",
+        faulty="ChargedRound("
+        "charge, row.secret, charge.terms.effective.clipping_norm, row.update_digest",
+        caught_by=f"{ADAPTIVE_ROUNDS}"
+        "::test_killed_in_any_round_it_gives_the_same_bytes_and_the_same_norms",
     ),
     Bug(
         name="fixed batches called Poisson",
@@ -89,17 +124,15 @@ BUGS = (
     Bug(
         name="divisor from the row count",
         path=GATEWAY,
-        sound="_Run(terms, plan.rounds.count, declared * rate, sampler, units)",
-        faulty="_Run(terms, plan.rounds.count, len(units) * rate, sampler, units)",
+        sound="BegunRun(terms, plan.rounds.count, declared * rate, sampler, units)",
+        faulty="BegunRun(terms, plan.rounds.count, len(units) * rate, sampler, units)",
         caught_by=f"{ROUND}::test_a_round_is_the_clipped_sum_over_declared_units_times_rate",
     ),
     Bug(
         name="empty batch skipped",
-        path=GATEWAY,
-        sound="            units = run.draw(sampling)\n",
-        faulty="            units = run.draw(sampling)\n"
-        "            if not units:\n"
-        "                continue\n",
+        path=LOCAL_ROUND,
+        sound="        units = run.draw(sampling)\n",
+        faulty="        units = run.draw(sampling)\n        if not units:\n            continue\n",
         caught_by=f"{ROUND}::test_an_empty_batch_is_noised_and_counted",
     ),
     Bug(
@@ -112,9 +145,9 @@ BUGS = (
     ),
     Bug(
         name="noise seed used twice",
-        path=GATEWAY,
-        sound="                generator=noise,\n",
-        faulty="                generator=charged.noise,\n",
+        path=LOCAL_ROUND,
+        sound="            generator=noise,\n",
+        faulty="            generator=charged.noise,\n",
         caught_by=f"{ROUND}::test_every_step_has_noise_of_its_own",
     ),
     Bug(
@@ -195,15 +228,15 @@ BUGS = (
     Bug(
         name="pieces of a large document clipped one by one",
         path=ONE_BACKWARD,
-        sound="                gradients.add_large("
+        sound="                norms = gradients.add_large("
         "map(self._batch, some.pieces()), clipping_norm)\n",
         faulty="                for piece in some.pieces():\n"
-        "                    gradients.add_large([self._batch(piece)], clipping_norm)\n",
+        "                    norms = gradients.add_large([self._batch(piece)], clipping_norm)\n",
         caught_by=f"{UNITS}::test_removing_any_unit_moves_the_sum_by_at_most_the_clipping_norm",
     ),
     Bug(
         name="sampling of sentences called sampling of documents",
-        path=GATEWAY,
+        path=LOCAL_ROUND,
         sound="        return [self.units[place] for place in self.sampler.draw(stream)]\n",
         faulty="        rows = PoissonSampler(self.sampler._rate, sum(map(len, self.units)))\n"
         "        drawn = set(rows.draw(stream).tolist())\n"

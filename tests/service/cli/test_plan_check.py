@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.plan_check import check_plan, noise_to_signal
-from cli.plan_file import complete
+from cli.plan_file import complete, draft_plan
 from common.accounting import PrivacyEvent, epsilon, epsilon_pld, epsilon_replace_one
+from common.config import SettingsInvalid
 from tests.tiny_task import TASK
 
 DELTA = 1e-5
@@ -102,6 +103,37 @@ def test_noise_to_signal_is_what_a_simulated_round_shows():
         largest += share * steps * clip  # every gradient clipped and of one direction
     found = np.sqrt((update**2).sum(axis=1).mean()) / largest
     assert noise_to_signal(offered) == pytest.approx(found, rel=0.02)
+
+
+def test_a_count_that_is_paid_for_adds_noise_to_the_signal_and_costs_no_epsilon():
+    how = tables()["hyperparameters"]
+    adaptive = {"smallest": 0.1, "largest": 1.0, "count_noise": 12.5}
+    counted = plan(hyperparameters={**how, "adaptive_clipping": adaptive})
+    raised = noise_to_signal(counted) / noise_to_signal(plan())
+    assert raised == pytest.approx(1 / 0.6)  # 20 of 25 go to the count: a triangle of 3, 4 and 5
+    assert check_plan(counted).gateways == check_plan(plan()).gateways
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "named"),
+    [
+        ({"smallest": 0.1, "largest": 1.0}, "hyperparameters.noise_multiplier, for 'a'"),
+        ({"smallest": 2.0, "largest": 1.0}, "hyperparameters.adaptive_clipping: .*largest is 1.0"),
+        ({"smallest": 0.5, "largest": 1.0}, "hyperparameters.clipping_norm, for 'a'"),
+        ({"largest": 1.0}, "hyperparameters.adaptive_clipping.smallest"),
+    ],
+)
+def test_adaptive_clipping_that_cannot_be_is_refused_before_a_run_by_name(
+    tmp_path, adaptive, named
+):
+    file = tmp_path / "plan.toml"
+    task = {"reference": f"{TASK_FILE}:TASK", "labels": ["no", "yes"]}
+    how = {**tables()["hyperparameters"], "adaptive_clipping": adaptive}
+    file.write_text(tomli_w.dumps({**tables(hyperparameters=how), "task": task}))
+    refused = CliRunner().invoke(app, ["plan", "check", str(file)])
+    assert refused.exit_code != 0
+    with pytest.raises(SettingsInvalid, match=named):
+        draft_plan(file)
 
 
 @pytest.mark.parametrize(("noise", "code", "word"), [(20.0, 0, "within"), (10.0, 1, "ABOVE")])

@@ -197,7 +197,8 @@ def test_what_changes_in_a_charges_life_is_not_in_the_chain(closed):
 def as_first_version(path: Path) -> None:
     """Put a ledger back to its tables of before there was a chain."""
     revision = "update alembic_version set version_num = '0001'"
-    alter(path, revision, "drop table records", "drop table orchestrator")
+    norms = "alter table charges drop column next_clipping_norm"
+    alter(path, revision, "drop table records", "drop table orchestrator", norms)
 
 
 def test_a_ledger_of_the_first_version_is_chained_when_it_is_opened(closed, tmp_path):
@@ -215,6 +216,19 @@ def test_a_ledger_of_the_first_version_is_chained_when_it_is_opened(closed, tmp_
     assert ledger.head.sequence == 8
     ledger.close()
     image.close()
+
+
+def test_a_ledger_of_the_second_version_goes_on_at_the_norms_of_its_plans(closed):
+    ledger = opened(closed)
+    before, head = ledger.charges(), ledger.head
+    ledger.close()
+    revision = "update alembic_version set version_num = '0002'"
+    alter(closed, revision, "alter table charges drop column next_clipping_norm")
+    ledger = opened(closed)
+    assert (ledger.charges(), ledger.head) == (before, head)
+    charge(ledger, 7)
+    assert ledger.charges()[-1].clipping_norm == before[0].terms.effective.clipping_norm
+    ledger.close()
 
 
 def test_a_reader_does_not_bring_an_old_ledger_up_to_date(closed):

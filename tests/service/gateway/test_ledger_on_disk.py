@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from common.accounting import PrivacyEvent, epsilon
+from common.adaptive_clipping import AdaptiveClipping
 from common.ids import RunId, WeightsId
 from common.randomness import InsecureSeed
 from gateway.charges import (
+    ChargedRound,
     ChargeState,
     DataAlreadyCharged,
     DataSetBinding,
@@ -417,6 +420,39 @@ def test_seeded_and_private_runs_never_share_a_ledger(path, made, opened):
     with pytest.raises(LedgerModeMismatch, match="give this run a ledger of its own"):
         Ledger.open(f"sqlite:///{path}", seed=opened)
     Ledger.open(f"sqlite:///{path}", seed=made).close()
+
+
+ADAPTIVE = HOW.model_copy(
+    update={"adaptive_clipping": AdaptiveClipping(smallest=0.1, largest=10.0)}
+)
+
+
+@pytest.mark.parametrize(("how", "differ"), [(HOW, False), (ADAPTIVE, True)])
+def test_the_keys_of_a_round_are_bound_to_the_norm_it_begins_with_where_that_adapts(
+    data, how, differ
+):
+    asked = charge(data, effective=how)
+    one, other = (
+        ChargedRound(asked, bytes(32), clipping_norm, None, fresh=True)
+        for clipping_norm in (1.0, math.nextafter(1.0, 2.0))
+    )
+    assert (one.noise.read(32) != other.noise.read(32)) is differ
+    assert (one.sampling.read(32) != other.sampling.read(32)) is differ
+
+
+def test_the_norm_that_a_round_came_to_is_kept_with_its_update_and_only_once(begun, data):
+    assert begun.charge(charge(data, 1)).clipping_norm == HOW.clipping_norm
+    begun.record_update(RUN, 1, UPDATE, next_norm=0.7)
+    begun.record_update(RUN, 1, UPDATE, next_norm=0.8)
+    assert begun.charge(charge(data, 2)).clipping_norm == 0.7
+    assert begun.charge(charge(data, 3)).clipping_norm == 0.7
+    begun.record_update(RUN, 2, UPDATE, next_norm=0.6)
+    assert begun.charge(charge(data, 3)).clipping_norm == 0.7
+    begun.release(RUN, 3)
+    assert begun.charge(charge(data, 4)).clipping_norm == 0.6
+    with pytest.raises(UpdateNotRepeatable):
+        begun.record_update(RUN, 2, OTHER, next_norm=0.1)
+    assert [booked.clipping_norm for booked in begun.charges()] == [1.0, 0.7, 0.7, 0.6]
 
 
 def test_keys_differ_over_everything_that_a_round_is_bound_to(data):

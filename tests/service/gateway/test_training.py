@@ -198,8 +198,8 @@ def one_backward(net: nn.Module, data: Examples, micro_batch: int = 16) -> OneBa
 def test_one_backward_pass_gives_the_sum_of_gradients_clipped_one_by_one(micro_batch):
     net, data, rows = model(), Examples(100), each_alone(90)
     start = flat_parameters(net) + 0.1
-    exact = gradients_of(net, data).clipped_sum(start, rows, 90.0, 0.5)
-    found = one_backward(net, data, micro_batch).clipped_sum(start, rows, 90.0, 0.5)
+    exact = gradients_of(net, data).clipped_sum(start, rows, 90.0, 0.5).total
+    found = one_backward(net, data, micro_batch).clipped_sum(start, rows, 90.0, 0.5).total
     assert_close(found.double(), exact, rtol=0.02, atol=0.02)  # clipped to a little less
 
 
@@ -216,7 +216,7 @@ def test_of_no_rows_one_backward_pass_gives_zeros_and_reads_nothing():
     trained = one_backward(net, data)
     trained.clipped_sum(flat_parameters(net), each_alone(3), 3.0, 1.0)
     data.on_read = pytest.fail
-    total = trained.clipped_sum(flat_parameters(net), each_alone(0), 3.0, 1.0)
+    total = trained.clipped_sum(flat_parameters(net), each_alone(0), 3.0, 1.0).total
     assert total.shape == (layout_of(net).size,)
     assert not total.any()
 

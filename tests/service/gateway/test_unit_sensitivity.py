@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dp_sgd import count_within
 from gateway.functional import FunctionalGradients
 from gateway.one_backward import OneBackward
 from gateway.training import flat_parameters
@@ -18,6 +19,7 @@ from tests.unit.gateway.toys import Examples, loss, model
 SPECIMENS = Examples(8).batch(range(8))
 NET = model()
 START = flat_parameters(NET)
+COMPANY = 1e-3  # what others' norms change by rounding, and so the count
 
 
 def by_one_backward(data: Examples, most: int) -> OneBackward:
@@ -58,13 +60,15 @@ def test_removing_any_unit_moves_the_sum_by_at_most_the_clipping_norm(
     data.inputs *= 10.0 ** (spread * (torch.rand(len(data), 1) - 0.5))
     trained = WAYS[way](data, most)
 
-    def total(some: list[range]) -> torch.Tensor:
-        return trained.clipped_sum(START, some, float(len(units)), clipping_norm).clone().double()
+    def added_up(some: list[range]) -> tuple[torch.Tensor, float]:
+        found = trained.clipped_sum(START, some, float(len(units)), clipping_norm)
+        return found.total.clone().double(), found.count
 
-    whole = total(units)
+    whole, count = added_up(units)
     for left_out in range(len(units)):
-        moved = whole - total(units[:left_out] + units[left_out + 1 :])
-        assert math.hypot(*moved.tolist()) <= clipping_norm
+        others, of_others = added_up(units[:left_out] + units[left_out + 1 :])
+        assert math.hypot(*(whole - others).tolist()) <= clipping_norm
+        assert abs(count - of_others) <= 0.5 + COMPANY
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -77,14 +81,28 @@ def test_the_sum_is_the_naive_one_over_units_clipped_once(way, most):
     for rows in units:
         unit = alone.of(START, data.batch(list(rows))).double().sum(dim=0)
         expected += unit * min(1.0, 0.5 / float(unit.norm()))
-    found = WAYS[way](data, most).clipped_sum(START, units, 7.0, 0.5).double()
+    found = WAYS[way](data, most).clipped_sum(START, units, 7.0, 0.5).total.double()
     assert torch.allclose(found, expected, atol=0.01 * float(expected.norm()))
 
 
 def test_by_torch_func_no_cut_and_no_company_changes_a_bit():
     data, units = Examples(90), documents([5, 40, 1, 30, 14])
     first, *others = (
-        by_functional(data, most).clipped_sum(START, units[::order], 5.0, 0.7)
+        by_functional(data, most).clipped_sum(START, units[::order], 5.0, 0.7).total
         for most, order in ((64, 1), (7, 1), (1, -1))
     )
     assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_count_is_that_of_the_true_norms(way):
+    """The one that is raised for rounding is as good as equal; one document is not finite."""
+    sizes = [1, 3, 40, 2, 1, 9, 70, 2]
+    units, data = documents(sizes), Examples(sum(sizes))
+    data.inputs[units[3][0], 1] = math.nan
+    every = FunctionalGradients(NET, loss, data.batch, 200)
+    rows = (every.of(START, data.batch(list(unit))).double().sum(dim=0) for unit in units)
+    norms = torch.stack([row.norm() for row in rows])
+    for clipping_norm in (0.5, 2.0, float(norms[0]), 30.0):
+        found = WAYS[way](data, 16).clipped_sum(START, units, 8.0, clipping_norm).count
+        assert found == pytest.approx(count_within(norms, clipping_norm), abs=COMPANY)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from common.adaptive_clipping import AdaptiveClipping, sum_noise_multiplier
 from common.hyperparameters import Bounds, Hyperparameters, Optimizer, Overrides, Range
 from common.protocol import RefusalReason
 from gateway.policy import Accepted, Policy, Refused, review
@@ -17,6 +18,13 @@ from tests.unit.gateway.toys import CLINIC, HOW, plan
 SIGMAS = [10.0, 20.0, 30.0, 40.0]
 MAYBE = [None, *SIGMAS]
 GENEROUS = {"epsilon_budget": 1e6}
+ADAPTIVE = HOW.model_copy(
+    update={
+        "noise_multiplier": 1.0,
+        "sampling_rate": 1.0,
+        "adaptive_clipping": AdaptiveClipping(smallest=0.1, largest=10.0),
+    }
+)  # the clinic expects 40 units in a batch
 
 
 def expected(default, profile, override, floor, least, most):
@@ -112,10 +120,52 @@ def test_a_choice_among_those_of_the_plan_is_taken():
     assert verdict.effective.optimizer is Optimizer.ADAMW
 
 
-@pytest.mark.parametrize("field", Hyperparameters.model_fields)
-def test_every_field_can_be_overridden_and_bounded(field):
-    assert field in Overrides.model_fields
-    assert field in Bounds.model_fields
+def test_every_field_can_be_overridden_and_bounded_but_how_clipping_adapts():
+    fields = set(Hyperparameters.model_fields) - {"adaptive_clipping"}
+    assert set(Overrides.model_fields) == set(Bounds.model_fields) == fields
+
+
+def test_what_is_overridden_of_a_whole_set_gives_it_again():
+    other = ADAPTIVE.model_copy(update={"noise_multiplier": 0.5, "optimizer": Optimizer.ADAMW})
+    assert Overrides.of(other).over(ADAPTIVE) == other
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "sentence"),
+    [
+        ({"noise_multiplier": 3.9}, None, ""),
+        ({"noise_multiplier": 4.0}, "noise_multiplier", "raise the count's noise above 2.0"),
+        ({"sampling_rate": 0.1}, "noise_multiplier", "noise of standard deviation 0.2 on the"),
+        ({"clipping_norm": 0.05}, "clipping_norm", "smallest = 0.1 and largest = 10.0"),
+    ],
+)
+def test_an_override_that_leaves_a_count_unpaid_is_refused_by_name(override, field, sentence):
+    wide, rates = Range(minimum=0.01, maximum=100), Range(minimum=0.01, maximum=1)
+    offered = plan(
+        ADAPTIVE,
+        bounds=Bounds(noise_multiplier=wide, sampling_rate=rates, clipping_norm=wide),
+    )
+    verdict = review(offered, CLINIC, Overrides(**override), Policy(**GENEROUS), ())
+    if field is None:
+        assert isinstance(verdict, Accepted)
+        return
+    assert (verdict.reason, verdict.field) == (RefusalReason.OUTSIDE_BOUNDS, field)
+    assert sentence in verdict.sentence
+
+
+def test_the_sum_alone_has_more_noise_where_a_count_is_paid_too():
+    assert HOW.sum_noise_multiplier(20.0) == HOW.noise_multiplier
+    raised = ADAPTIVE.sum_noise_multiplier(40.0)
+    assert raised == sum_noise_multiplier(ADAPTIVE.noise_multiplier, count_noise=2.0)
+
+
+def test_what_is_not_set_is_left_out_of_what_keys_are_bound_to():
+    """Keys and records of runs at a fixed norm are those of before there was another way."""
+    assert HOW.to_json() == (
+        '{"learning_rate":0.5,"clipping_norm":1.0,"noise_multiplier":2.0,"sampling_rate":0.5,'
+        '"local_steps":2,"optimizer":"sgd","momentum":0.0,"weight_decay":0.0,"warmup_steps":0}'
+    )
+    assert Hyperparameters.model_validate_json(ADAPTIVE.to_json()) == ADAPTIVE
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,34 @@ def plan_of(**changes) -> Plan:
     return Plan(**{**fields, **changes})
 
 
+def adaptive(**changes) -> dict[str, object]:
+    """A table of hyperparameters under which clipping adapts."""
+    return {**VALUES.model_dump(), "adaptive_clipping": changes}
+
+
+@pytest.mark.parametrize("given", [{}, {"count_noise": 4.0, "target_quantile": 0.0}])
+def test_how_clipping_adapts_travels_with_the_plan_and_is_part_of_its_name(given):
+    how = adaptive(smallest=0.1, largest=3.0, **({"count_noise": 3.0} | given))
+    plan = plan_of(hyperparameters=how)
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data) == plan
+    softer = plan_of(hyperparameters=adaptive(smallest=0.1, largest=3.0, rate=0.1, count_noise=3.0))
+    names = {wire.plan_id(wire.plan_to_bytes(each)) for each in (plan, plan_of(), softer)}
+    assert len(names) == 3
+
+
+def test_a_fixed_norm_leaves_no_trace_in_a_plans_bytes():
+    message = wire.PLAN.to_message(plan_of())
+    assert not message.hyperparameters.HasField("adaptive_clipping")
+
+
+def test_a_plan_expects_as_many_units_as_are_declared_times_their_rate():
+    plan = plan_of(profiles={"b": Overrides(sampling_rate=0.25)})
+    assert [plan.expected_units(name) for name in "abc"] == [617.0, 14.0, 0.0]
+    other = VALUES.model_copy(update={"sampling_rate": 0.1})
+    assert plan.expected_units("a", other) == pytest.approx(123.4)
+
+
 def test_a_plan_comes_back_from_its_bytes_and_keeps_its_name():
     plan = plan_of(
         profiles={"b": Overrides(learning_rate=0.1)},
@@ -123,6 +151,12 @@ def test_without_bounds_the_loosest_values_are_those_that_are_given():
         ({"hyperparameters": {**VALUES.model_dump(), "sampling_rate": 1.5}}, "sampling_rate"),
         ({"hyperparameters": {**VALUES.model_dump(), "noise_multiplier": 0.0}}, "noise"),
         ({"server": {"schedule": "cosine"}}, "schedule"),
+        ({"hyperparameters": adaptive(smallest=3.0, largest=2.0)}, "largest is 2.0, must be"),
+        ({"hyperparameters": adaptive(smallest=2.0, largest=3.0)}, "hyperparameters.clipping_norm"),
+        (  # b expects 28 units in a batch, of which a twentieth is 1.4: too little for 2.9
+            {"hyperparameters": adaptive(smallest=0.1, largest=3.0) | {"noise_multiplier": 2.9}},
+            "hyperparameters.noise_multiplier, for 'b'.* the count's noise above 1.45",
+        ),
     ],
 )
 def test_an_impossible_plan_is_refused_by_name(changes, problem):

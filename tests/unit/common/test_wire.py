@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common import wire, wire_operator
+from common.adaptive_clipping import AdaptiveClipping
 from common.hyperparameters import Hyperparameters, Optimizer
 from common.ids import NO_RUN, GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy, Unit
@@ -51,6 +52,9 @@ VALUES = Hyperparameters(
     weight_decay=0.01,
     warmup_steps=2,
 )
+ADAPTIVE = VALUES.model_copy(
+    update={"adaptive_clipping": AdaptiveClipping(smallest=0.1, largest=2.0)}
+)
 HEAD = LedgerHead(4, "ef" * 32, insecure_deterministic=True)
 REFUSAL = Refusal(RefusalReason.NOISE_FLOOR, "noise_multiplier")
 
@@ -79,7 +83,7 @@ def test_news_that_says_nothing_is_refused():
         wire.news_from_proto(pb.WatchResponse(run_id="r"))
 
 
-@pytest.mark.parametrize("answer", [Effective(VALUES), Effective(VALUES, True), REFUSAL])
+@pytest.mark.parametrize("answer", [Effective(VALUES), Effective(ADAPTIVE, True), REFUSAL])
 def test_an_answer_to_a_plan_comes_back(answer):
     message = wire.answer_to_proto(RUN, PLAN, answer)
     assert wire.answer_from_proto(message) == answer
@@ -114,6 +118,7 @@ def test_a_config_comes_back_and_a_wrong_digest_does_not():
         (wire.UPDATE_HEADER, UpdateHeader(KEY, PLAN, DIGEST, Body(DIGEST, 7), HEAD)),
         (wire.DECLINE, Decline(KEY, REFUSAL)),
         (wire.HYPERPARAMETERS, VALUES),
+        (wire.HYPERPARAMETERS, ADAPTIVE),
         (wire_operator.SCORES, ScoreSet(1, "test", DIGEST, 0.5, 0.25, 0.75, 12)),
     ],
 )

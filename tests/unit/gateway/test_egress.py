@@ -100,6 +100,9 @@ def fitting() -> list:
         momentum=0.9,
         weight_decay=0.1,
         warmup_steps=1,
+        adaptive_clipping=plan_pb2.AdaptiveClipping(
+            smallest=0.1, largest=2.0, target_quantile=0.5, rate=0.2, count_noise=3.0
+        ),
     )
     refusal = pb.Refusal(reason=pb.REFUSAL_REASON_DELTA, field="privacy.delta")
     body = weights_pb2.TransferHeader(digest=DIGEST, byte_length=9, offset=1)

@@ -11,7 +11,7 @@ from scipy.stats import binom, chi2, chisquare
 from common.plan import Unit
 from common.randomness import RandomStream
 from gateway.charges import DataSetBinding
-from gateway.gateway import _Run
+from gateway.local_round import BegunRun
 from gateway.sampling import PoissonSampler
 from tests.unit.gateway.toys import DIGEST, terms
 
@@ -42,7 +42,7 @@ def sizes_pvalue(counts: list[int]) -> float:
 def batches() -> list[list[tuple[int, ...]]]:
     units = documents()
     of_run = terms(DataSetBinding("letters", DIGEST), unit=Unit.DOCUMENT)
-    run = _Run(of_run, 1, 20.0, PoissonSampler(RATE, len(units)), units)
+    run = BegunRun(of_run, 1, 20.0, PoissonSampler(RATE, len(units)), units)
     stream = RandomStream(bytes(32))
     return [run.draw(stream) for _ in range(BATCHES)]
 

@@ -5,6 +5,9 @@ from functools import reduce
 
 import pytest
 
+from common.adaptive_clipping import AdaptiveClipping
+from common.errors import RequestError
+from common.hyperparameters import Bounds, Range
 from common.plan import Rounds
 from common.protocol import (
     Body,
@@ -136,6 +139,40 @@ def test_answers_are_refused_for_a_reason():
         check_answer(OPEN, "b", DIGEST, hotter)
     assert caught.value.field == "noise_multiplier"
     check_answer(OPEN, "b", DIGEST, NO)
+
+
+ADAPTIVE = HYPERPARAMETERS.model_copy(
+    update={
+        "noise_multiplier": 1.0,
+        "adaptive_clipping": AdaptiveClipping(smallest=0.1, largest=10.0, count_noise=2.0),
+    }
+)
+
+
+def adaptive_run():
+    loose = Bounds(noise_multiplier=Range(minimum=0.5))
+    offered = plan_of("a", "b", hyperparameters=ADAPTIVE, bounds=loose)
+    return advance_run(begin("r", offered, DIGEST), RunStarted(60.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        ({"adaptive_clipping": None}, "adaptive_clipping", "= None: the plan requires one of"),
+        (
+            {"adaptive_clipping": AdaptiveClipping(smallest=0.1, largest=20.0)},
+            "adaptive_clipping",
+            r"the plan requires one of smallest=0\.1 largest=10\.0",
+        ),
+        ({"noise_multiplier": 4.0}, "noise_multiplier", r"raise the count's noise above 2\.0"),
+    ],
+)
+def test_a_gateway_that_would_clip_in_another_way_is_refused(changes, field, sentence):
+    """As one of an earlier version would, which does not know that clipping may adapt."""
+    check_answer(adaptive_run(), "a", DIGEST, Effective(ADAPTIVE))
+    with pytest.raises(RequestError, match=sentence) as refused:
+        check_answer(adaptive_run(), "a", DIGEST, Effective(ADAPTIVE.model_copy(update=changes)))
+    assert refused.value.field == field
 
 
 def test_an_acceptance_stays_with_its_values():
