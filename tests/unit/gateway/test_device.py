@@ -55,7 +55,7 @@ def test_both_engines_and_local_steps_make_their_tensors_where_the_model_lies(op
             FunctionalGradients(model, toys.loss, examples.batch, 2),
             OneBackward(model, toys.loss, examples.batch, specimens, 2),
         ):
-            total = engine.clipped_sum(start, units, 3.0, 0.5)
+            total = engine.clipped_sum(start, units, 3.0, 0.5).total
             private = toys.HOW.model_dump() | {"optimizer": optimizer}
             local = LocalSteps(start, Hyperparameters.model_validate(private))
             local.step(total)
