@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import layer_norm
 
+from tasks.ner.conditioning import SHA256, conditioned, public_statistics
 from tasks.ner.errors import EncoderChanged, EncoderMissing
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class MiniLM:
     """The encoder as shipped: hidden layers 2, 4 and 6, pieces averaged per word.
 
     Each layer is normalised to mean 0 and variance 1 per word, so that no layer
-    dominates. Nothing is loaded before the first sentence is encoded.
+    dominates, and then conditioned for private training (`tasks.ner.conditioning`).
+    Nothing is loaded before the first sentence is encoded.
     """
 
     width = HIDDEN * len(LAYERS)
@@ -77,18 +79,30 @@ class MiniLM:
         self._folder = folder  # None: the installed package, then the hub's local cache
 
     def digest(self) -> str:
-        """Return the digest of the encoder's files (their pinned names) and of the pooling."""
+        """Return the digest of the encoder's files (their pinned names) and of what follows."""
         recipe = f"{sorted(FILES.items())} layers {LAYERS} {WINDOW_PIECES} {WORD_PIECES} mean norm"
+        recipe += f" whitened {SHA256}"
         return hashlib.sha256(recipe.encode()).hexdigest()
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.float16]:
         """Return the words' vectors, shape (words of all sentences, width), in order."""
-        windows = sorted(self._windows(sentences), key=lambda window: (window.pieces, window))
         vectors = np.zeros((sum(map(len, sentences)), self.width), dtype=np.float16)
-        for batch in batched(windows):
-            for window, words in zip(batch, self._encode_batch(batch), strict=True):
-                vectors[window.first_row : window.first_row + len(words)] = words
+        for window, layers in self._encoded_windows(sentences):
+            words = torch.cat(tuple(conditioned(layers, public_statistics())), dim=1)
+            vectors[window.first_row : window.first_row + len(words)] = words.half().numpy()
         return vectors
+
+    def layers(self, sentences: Sequence[Sequence[str]]) -> Iterator[Tensor]:
+        """Yield the vectors before conditioning, shape (layers, words, hidden), in any order."""
+        for _, layers in self._encoded_windows(sentences):
+            yield layers
+
+    def _encoded_windows(
+        self, sentences: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[Window, Tensor]]:
+        windows = sorted(self._windows(sentences), key=lambda window: (window.pieces, window))
+        for batch in batched(windows):
+            yield from zip(batch, self._encode_batch(batch), strict=True)
 
     @cached_property
     def _files(self) -> Path:
@@ -134,7 +148,7 @@ class MiniLM:
             row += len(sentence)
 
     @torch.inference_mode()
-    def _encode_batch(self, batch: Sequence[Window]) -> list[NDArray[np.float16]]:
+    def _encode_batch(self, batch: Sequence[Window]) -> list[Tensor]:
         ids = torch.full((len(batch), max(w.pieces for w in batch) + 2), PAD)
         for row, window in enumerate(batch):
             marked = [CLS, *(piece for word in window.words for piece in word), SEP]
@@ -143,7 +157,7 @@ class MiniLM:
             ids, attention_mask=(ids != PAD).long(), output_hidden_states=True
         ).hidden_states
         normalised = [_pool(hidden[layer], batch) for layer in LAYERS]
-        return [torch.cat(layers, dim=1).half().numpy() for layers in zip(*normalised, strict=True)]
+        return [torch.stack(layers) for layers in zip(*normalised, strict=True)]
 
 
 def _pool(hidden: Tensor, batch: Sequence[Window]) -> list[Tensor]:

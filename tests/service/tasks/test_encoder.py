@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ner import encoder
-from tasks.ner.encoder import MiniLM
+from tasks.ner import conditioning, encoder
+from tasks.ner.conditioning import conditioned, public_statistics
+from tasks.ner.encoder import HIDDEN, LAYERS, MiniLM
 from tasks.ner.errors import EncoderChanged, EncoderMissing
 from tasks.ner.lexical import WIDTH, lexical_vectors, shape
 
@@ -56,3 +58,35 @@ def test_like_spellings_have_like_vectors():
 
 def test_a_shape_names_runs_of_letters_digits_and_marks():
     assert shape("McArdle-12") == "XxXx-d"
+
+
+def test_conditioning_centres_public_words_and_keeps_their_scale():
+    statistics = public_statistics()
+    scales = torch.linalg.eigvalsh(statistics.whitening)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(len(LAYERS), 5000, HIDDEN, generator=generator)
+    inverse = torch.linalg.inv(statistics.whitening)
+    words = statistics.mean[:, None] + drawn @ inverse
+    assert (scales > 0).all()
+    assert torch.allclose(conditioned(words, statistics), drawn, atol=1e-2)
+
+
+def test_a_word_is_conditioned_alike_in_any_company():
+    words = torch.randn(len(LAYERS), 4, HIDDEN, generator=torch.Generator().manual_seed(1))
+    together = conditioned(words, public_statistics())
+    alone = conditioned(words[:, 2:3], public_statistics())
+    assert torch.allclose(together[:, 2:3], alone, atol=1e-4)
+
+
+def test_changed_statistics_are_refused(tmp_path, monkeypatch):
+    changed = tmp_path / conditioning.FILE.name
+    changed.write_bytes(b"other")
+    monkeypatch.setattr(conditioning, "FILE", changed)
+    with pytest.raises(EncoderChanged, match="every site needs"):
+        public_statistics.__wrapped__()
+
+
+def test_other_statistics_give_the_encoder_another_name(monkeypatch):
+    before = MiniLM().digest()
+    monkeypatch.setattr(encoder, "SHA256", "0" * 64)
+    assert MiniLM().digest() != before
