@@ -52,7 +52,7 @@ _LETTERS_WHOLE = replace(  # fewer units: more of them in a step, smaller steps,
     _LETTERS, rounds=60, sampling_rate=0.8, clipping_norm=0.5, server_momentum=0.5
 )
 _ABSTRACTS = replace(  # of a large corpus, all of it: the least noise for the same epsilon
-    _DEFAULT, rounds=100, sampling_rate=1.0, learning_rate=5.0, tail_average=0.15
+    _DEFAULT, rounds=100, sampling_rate=1.0, learning_rate=6.0, tail_average=0.2
 )
 RECIPES = {  # the first of a corpus is its own
     ("letters", Unit.DOCUMENT): _LETTERS_WHOLE,
