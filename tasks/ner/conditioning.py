@@ -2,8 +2,8 @@ r"""What makes the encoder's vectors fit for private training: centred, and of l
 
 Clipping and noise see the length of a gradient, and that is the length of the features. As the
 encoder leaves them, a few directions hold most of that length, the same for every word: length that
-costs privacy and tells no word from another. Statistics of public text, the generated letters,
-take the common part away and bring the directions nearer to each other:
+costs privacy and tells no word from another. Statistics of public text, generated letters that no
+site has, take the common part away and bring the directions nearer to each other:
 
 .. math:: z = (x - \mu) W
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = Path(__file__).with_name("conditioning.safetensors")
-SHA256 = "31ad772312f6eef2abb53d934b92a97743441d975970f45a233fe94d55debbd9"
+SHA256 = "18fca68e6db448f9a65c253ea6e5e7348b9a59ab4f2ffecc87ea15d9befeec7b"
 
 
 class Statistics(NamedTuple):
