@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from private_step.kernels import directions, noised, radii
+from private_step.kernels import directions, noised, noised_block, radii
 
 WORDS = np.random.default_rng(1).integers(-(2**31), 2**31, size=(3, 300)).astype(np.int32)
 EDGES = np.array([-(2**31), -1, 0, 1, 2**29, 2**30 - 1, 2**31 - 1, -(2**30), -(2**29)], np.int32)
@@ -37,3 +37,19 @@ def test_what_is_noised_is_rounded_before_it_is_scaled():
     noise = np.array([0.3, 0.26, -0.4], np.float32), np.ones(3, np.float32)
     noised(total, *noise, mean, (10.0, 0.25))
     assert mean.tolist() == [5 * 0.25, -20 * 0.25, 10_000_000 * 0.25]
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(600, 300), (599, 128), (600, 7), (1, 4)])
+def test_a_block_in_pieces_has_the_noise_of_its_pairs_one_half_behind_the_other(count, at_once):
+    pairs = -(-count // 2)
+    words, scale = WORDS[:, :pairs], np.float32(-2.0)
+    radius, cosine, sine = np.empty((3, pairs), np.float32)
+    total, mean = np.linspace(-3, 3, count, dtype=np.float32), np.full(count, np.nan, np.float32)
+    rooms = *np.empty((3, at_once), np.float32), np.empty(at_once, np.int32)
+    with np.errstate(over="ignore"):  # whole turns wrap
+        radii(words[0], words[1], radius, np.empty(pairs, np.int32), scale)
+        directions(words[2], cosine, sine)
+        noised_block(words, total, mean, rooms, (2.0**10, 0.5, scale))
+    noise = np.concatenate([radius * cosine, radius * sine])[:count]
+    expected = np.rint(total.astype(np.float64) * 2.0**10 + noise) * 0.5
+    np.testing.assert_array_equal(mean, expected.astype(np.float32))
