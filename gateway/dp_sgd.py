@@ -37,7 +37,8 @@ VALUES_IN_CACHE = 2**17  # float64, 1 MiB: rows are clipped where they still lie
 class ClippedSum:
     """What the units of one batch add up to at a clipping norm C; an empty batch gives zeros."""
 
-    total: Tensor  # of clipped gradients, shape (parameters,); one unit moves it by at most C
+    #: Of clipped gradients, shape (parameters,); one unit moves it by at most C. Noise uses it up.
+    total: Tensor
     count: float  # of +1/2 for each unit within C, -1/2 outside; one moves it by at most 1/2
 
 
@@ -138,7 +139,8 @@ def add_noise(
     .. math:: \mathrm{round}_{\gamma}\bigl(G + \mathcal N(0, \sigma^2 C^2 I)\bigr) / E
 
     Args:
-        total: the sum G over clipped gradients, shape (parameters,); of L2 sensitivity C.
+        total: the sum G over clipped gradients, shape (parameters,), of L2 sensitivity C; one of
+            float32 gives its place to the result.
         noise_multiplier: sigma > 0, what the accountant is told.
         clipping_norm: C > 0, in the units of the gradient.
         divisor: E, the expected batch size: a constant that no data sway.
@@ -152,7 +154,8 @@ def add_noise(
     Source:
         Abadi et al. 2016, Algorithm 1; the noise and its grid: `private_step.noise`.
     """
-    return noised_mean(total, noise_multiplier * clipping_norm, divisor, generator)
+    place = total if total.dtype == torch.float32 else None
+    return noised_mean(total, noise_multiplier * clipping_norm, divisor, generator, out=place)
 
 
 def apply_dp(

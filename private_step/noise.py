@@ -27,7 +27,14 @@ POSITIVE = 0x7FFFFFFF
 WORTH_COMPILING = 1 << 18  # values from which on the compiled loops are used
 
 
-def noised_mean(total: Tensor, deviation: float, divisor: float, stream: RandomStream) -> Tensor:
+def noised_mean(
+    total: Tensor,
+    deviation: float,
+    divisor: float,
+    stream: RandomStream,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Add noise, round to the grid, divide by a constant.
 
     Args:
@@ -35,12 +42,14 @@ def noised_mean(total: Tensor, deviation: float, divisor: float, stream: RandomS
         deviation: omega > 0, the noise's standard deviation, in the units of the gradient.
         divisor: what the sum is divided by, a constant that no data sway.
         stream: the noise; no other sum may ever see this part of it.
+        out: where the mean goes, shape (n,), float32; it may be `total` itself, which is then used
+            up. Fresh memory costs as much as the noise: the system clears each page of it.
 
     Returns:
         Shape (n,), float32: a function of `noised_multiples` alone. Large sums are noised by
         compiled loops where Numba is installed, of which the last bits may differ.
     """
-    mean = torch.empty(total.shape, dtype=torch.float32, device=total.device)
+    mean = torch.empty_like(total, dtype=torch.float32) if out is None else out
     scales = (1 / (deviation * GRID), deviation * GRID / divisor)
     is_large = len(total) >= WORTH_COMPILING and total.dtype == torch.float32
     if is_large and total.device.type == "cpu" and (block := compiled()) is not None:

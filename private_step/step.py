@@ -87,7 +87,8 @@ class PrivateStep:
             piece = tuple(t[start : start + MOST_UNITS_AT_ONCE] for t in batch)
             self._gradients.add(moved(piece, self._flat.device), how.clipping_norm)
         deviation = how.noise_multiplier * how.clipping_norm
+        total = self._gradients.total
         self._flat.grad = noised_mean(
-            self._gradients.total, deviation, how.expected_batch_size, self._stream
+            total, deviation, how.expected_batch_size, self._stream, out=total
         )
         self._optimizer.step()

@@ -54,7 +54,7 @@ def _fedgate(total: Tensor) -> Callable[[], object]:
     stream = RandomStream(system_secret())
 
     def run() -> None:
-        flat.grad = noised_mean(total, DEVIATION, EXPECTED_BATCH_SIZE, stream)
+        flat.grad = noised_mean(total, DEVIATION, EXPECTED_BATCH_SIZE, stream, out=total)
         optimizer.step()
 
     return run

@@ -70,8 +70,8 @@ BUGS = (
     Bug(
         name="noise without the factor C",
         path=DP_SGD,
-        sound="noised_mean(total, noise_multiplier * clipping_norm, divisor, generator)",
-        faulty="noised_mean(total, noise_multiplier, divisor, generator)",
+        sound="noised_mean(total, noise_multiplier * clipping_norm, divisor, generator, out=place)",
+        faulty="noised_mean(total, noise_multiplier, divisor, generator, out=place)",
         caught_by=f"{UNIT}/test_dp_sgd.py::test_noise_has_the_stated_width",
     ),
     Bug(

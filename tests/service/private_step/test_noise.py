@@ -121,6 +121,16 @@ def test_the_mean_is_the_multiples_over_the_constant():
     assert float((mean - expected).abs().max()) <= 1.01 * 0.5 * GRID / 8.0
 
 
+@pytest.mark.parametrize("count", [1, 70_001, 300_001])
+def test_a_sum_gives_its_place_to_the_same_mean(count):
+    sums = torch.linspace(-5, 5, count)
+    expected = noised_mean(sums, 0.5, 8.0, RandomStream(bytes(32)))
+    assert float(sums[0]) == -5  # as it was
+    found = noised_mean(sums, 0.5, 8.0, RandomStream(bytes(32)), out=sums)
+    assert found is sums
+    assert torch.equal(found, expected)
+
+
 def test_the_same_key_gives_the_same_noise_and_the_next_part_another():
     one, other = RandomStream(bytes(32)), RandomStream(bytes(32))
     first = noised_multiples(torch.zeros(1001), 1.0, one)

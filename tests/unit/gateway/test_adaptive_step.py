@@ -103,8 +103,8 @@ def variance_pvalue(noise: np.ndarray, deviation: float) -> float:
 
 
 def test_the_counts_noise_is_normal_of_the_stated_width_and_apart_from_the_sums():
-    going_on, batch = stream(), ClippedSum(torch.zeros(1), 3.0)
-    steps = [release(lambda _: batch, going_on) for _ in range(DRAWS)]
+    going_on = stream()
+    steps = [release(lambda _: ClippedSum(torch.zeros(1), 3.0), going_on) for _ in range(DRAWS)]
     counts = np.array([(step.noisy_fraction - 0.5) * EXPECTED - 3.0 for step in steps])
     sums = np.array([float(step.mean) for step in steps])
     assert kstest(counts, norm(scale=1.2).cdf).pvalue > 1e-4
