@@ -51,12 +51,9 @@ def derive_key(secret: bytes, *, purpose: str, binding: Mapping[str, str]) -> by
 class RandomStream:
     """Bytes and uniform values under one key; each bit of the key stream is used once."""
 
-    def __init__(self, key: bytes, *, start: int = 0, end: int | None = None) -> None:
-        """Begin the key stream of `key` at byte `start`, a multiple of 16; end before `end`."""
-        self._key = key
-        self._position = start
-        self._end = end
-        counter = modes.CTR((start // CIPHER_BLOCK).to_bytes(CIPHER_BLOCK, "big"))
+    def __init__(self, key: bytes) -> None:
+        """Begin the key stream of `key`."""
+        counter = modes.CTR(bytes(CIPHER_BLOCK))
         self._encryptor = Cipher(algorithms.AES256(key), counter).encryptor()
 
     def read(self, count: int) -> bytearray:
@@ -72,32 +69,13 @@ class RandomStream:
             room: at least SPARE bytes longer than `count`.
             count: how many bytes.
         """
-        self._position += count
-        if self._end is not None and self._position > self._end:
-            message = f"a part of a key stream ends {self._position - self._end} bytes earlier"
-            raise ValueError(message)
         zeros = ZEROS[:count] if count <= len(ZEROS) else memoryview(bytes(count))
         return memoryview(room)[: self._encryptor.update_into(zeros, room)]
-
-    def reserve(self, count: int) -> RandomStream:
-        """Return the next `count` bytes as a stream of their own, and go on behind them.
-
-        It begins at a whole block of the cipher, so up to 15 bytes are left out.
-        """
-        start = _at_whole_block(self._position)
-        self._position = _at_whole_block(start + count)
-        behind = RandomStream(self._key, start=self._position)
-        self._encryptor = behind._encryptor
-        return RandomStream(self._key, start=start, end=start + count)
 
     def uniforms(self, count: int) -> Float64:
         """Return `count` values on the grid of 2^-53 in (0, 1], each equally likely."""
         words = np.frombuffer(self.read(8 * count), dtype="<u8")
         return np.ldexp(((words >> np.uint64(11)) + np.uint64(1)).astype(np.float64), -53)
-
-
-def _at_whole_block(position: int) -> int:
-    return -(-position // CIPHER_BLOCK) * CIPHER_BLOCK
 
 
 @dataclass(frozen=True)

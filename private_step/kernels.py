@@ -1,131 +1,107 @@
-"""The inner loops of noise, which Numba compiles at their first use; no compiler is needed.
+"""The noise of a block of values, as a kernel: Box and Muller's pairs, polynomials for calls.
 
-Each loop is so plain that LLVM makes vector instructions of it: polynomials in the place of calls,
-arithmetic in the place of branches. They are only worth their compilation for large models.
+Polynomials: Cephes' logf, sinf and cosf (Moshier), from the highest power on.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TypeAlias
+import math
 
-import numpy as np
-from numpy.typing import NDArray
+from private_step.lanes import F32, F64, I32, I64, Kernel, Lanes
 
-from private_step.compiling import Loop, compiled_with
-
-Floats: TypeAlias = NDArray[np.float32]
-Words: TypeAlias = NDArray[np.int32]
-
-F = np.float32
-I32 = np.int32
-
-POSITIVE = I32(0x7FFFFFFF)
-MANTISSA = I32(23)  # bits of a float32's mantissa
-ROOT_HALF = I32(0x3F3504F3)  # the bits of the square root of one half
-WORD = I32(31)
-ONE_BIT = I32(1)
-QUARTER = I32(30)  # a quarter turn is 2^30
-EIGHTH_TURN = I32(1 << 29)
-HALF, ONE, TWO = F(0.5), F(1.0), F(2.0)
-LOW = F(2.0**-31)
-QUARTER_TURN = F(np.pi / 2 / 2**30)
-LN2_HIGH, LN2_LOW = F(0.693359375), F(-2.12194440e-4)
-# log(1 + x) - x + x^2 / 2, over x^3: Cephes' logf (Moshier), from the highest power on
-LOG = tuple(
-    F(c)
-    for c in (
-        7.0376836292e-2,
-        -1.1514610310e-1,
-        1.1676998740e-1,
-        -1.2420140846e-1,
-        1.4249322787e-1,
-        -1.6668057665e-1,
-        2.0000714765e-1,
-        -2.4999993993e-1,
-        3.3333331174e-1,
-    )
+POSITIVE = 0x7FFFFFFF
+MANTISSA = 23  # bits of a float32's mantissa
+ROOT_HALF = 0x3F3504F3  # the bits of the square root of one half
+WORD = 31  # bits of a word without its sign
+QUARTER = 30  # a quarter turn is 2^30
+QUARTER_TURN = math.pi / 2 / 2**30
+SIGN = 30  # by so many bits the second bit becomes a float32's sign
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+# log(1 + x) - x + x^2 / 2, over x^3
+LOG = (
+    *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+    *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
 )
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = LOG
-# sine and cosine on an eighth of a turn to either side: Cephes' sinf and cosf
-S0, S1, S2 = F(-1.6666654611e-1), F(8.3321608736e-3), F(-1.9515295891e-4)
-C0, C1, C2 = F(4.166664568298827e-2), F(-1.388731625493765e-3), F(2.443315711809948e-5)
+# sine and cosine on an eighth of a turn to either side
+SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
-def radii(high: Words, low: Words, radius: Floats, exponent: Words, scale: np.float32) -> None:
-    """Write sqrt(scale ln u) for u = (high + low 2^-31) 2^-31, both of 31 bits; scale < 0.
+def polynomial(x: Lanes, factors: tuple[float, ...]) -> Lanes:
+    """Return the polynomial of at least two factors, those of the highest power first."""
+    found = x * factors[0] + factors[1]
+    for factor in factors[2:]:
+        found = found * x + factor
+    return found
 
-    `exponent` is room to work in; all have one length.
+
+def radius(high: Lanes, low: Lanes, scale: Lanes) -> Lanes:
+    """Return sqrt(scale ln u) for u = (high + low 2^-31) 2^-31, both of 31 bits; scale < 0."""
+    wide = (high & POSITIVE).single() + ((low & POSITIVE).single() + 0.5) * 2.0**-31
+    bits = wide.bits()
+    power = (bits - ROOT_HALF) >> MANTISSA  # u = m 2^k, with m between the roots of 1/2 and 2
+    x = (bits - (power << MANTISSA)).of_bits() - 1.0
+    k = (power - WORD).single()
+    y = polynomial(x, LOG) * x * x * x + k * LN2_LOW - x * x * 0.5
+    return (scale * (x + y + k * LN2_HIGH)).at_least(0.0).sqrt()
+
+
+def direction(turn: Lanes) -> tuple[Lanes, Lanes]:
+    """Return the cosine and the sine of turn 2^-32 whole turns."""
+    quarter = (turn + (1 << (QUARTER - 1))) >> QUARTER
+    a = (turn - (quarter << QUARTER)).single() * QUARTER_TURN
+    z = a * a
+    sine = a + a * z * polynomial(z, SINE)
+    cosine = 1.0 - z * 0.5 + z * z * polynomial(z, COSINE)
+    odd = (quarter & 1) > 0  # whether the two change places
+    along, across = odd.where(sine, cosine), odd.where(cosine, sine)
+    signs = ((quarter + 1) & 2) << SIGN, (quarter & 2) << SIGN
+    return (along.bits() ^ signs[0]).of_bits(), (across.bits() ^ signs[1]).of_bits()
+
+
+def noised(total: Lanes, noise: Lanes, scales: tuple[Lanes, Lanes]) -> Lanes:
+    """Return round(total scales[0] + noise) scales[1], rounded in float64."""
+    values = total.double() * scales[0] + noise.double()
+    return (values.rint() * scales[1]).single()
+
+
+def noise_kernel() -> Kernel:
+    """Return the kernel; a part is a block, of which the last may be shorter.
+
+    Arguments: how many values there are, how many a block has (an even number); words of the key
+    stream, three for each pair, those of a kind together in each block; what is noised; where it
+    goes; the three scales of `noised` and of `radius`.
     """
-    count = high.shape[0]
-    bits = radius.view(np.int32)
-    for i in range(count):
-        radius[i] = F(high[i] & POSITIVE) + (F(low[i] & POSITIVE) + HALF) * LOW
-    for i in range(count):  # u = m 2^k, with m between the roots of one half and of two
-        k = (bits[i] - ROOT_HALF) >> MANTISSA
-        exponent[i] = k - WORD
-        bits[i] -= k << MANTISSA
-    for i in range(count):
-        e = F(exponent[i])
-        x = radius[i] - ONE
-        y = (((((((L0 * x + L1) * x + L2) * x + L3) * x + L4) * x + L5) * x + L6) * x + L7) * x + L8
-        y = y * x * x * x + e * LN2_LOW - HALF * x * x
-        radius[i] = np.sqrt(scale * (x + y + e * LN2_HIGH))
+    kernel = Kernel("noise", [I64, I64, I32, F32, F32, F64, F64, F64])
+    values, block, words, total, mean, inner, outer, spread = kernel.arguments
 
+    def of_block(part: Lanes) -> None:
+        start = part * block
+        left = values - start
+        count = (left < block).where(left, block)
+        pairs = (count + 1) >> 1
+        own = words.from_(((block >> 1) * 3) * part)
+        before, after = total.from_(start), mean.from_(start)
 
-def directions(turn: Words, cosine: Floats, sine: Floats) -> None:
-    """Write the cosine and the sine of turn 2^-32 whole turns."""
-    for i in range(turn.shape[0]):
-        quarter = (turn[i] + EIGHTH_TURN) >> QUARTER
-        a = F(turn[i] - (quarter << QUARTER)) * QUARTER_TURN
-        z = a * a
-        s = a + a * z * (S0 + z * (S1 + z * S2))
-        c = ONE - HALF * z + z * z * (C0 + z * (C1 + z * C2))
-        odd = F(quarter & ONE_BIT)  # whether the two change places
-        cosine[i] = (c + odd * (s - c)) * (
-            ONE - TWO * F(((quarter + ONE_BIT) >> ONE_BIT) & ONE_BIT)
-        )
-        sine[i] = (s + odd * (c - s)) * (ONE - TWO * F((quarter >> ONE_BIT) & ONE_BIT))
+        def drawn(place: Lanes, width: int) -> tuple[Lanes, Lanes]:
+            kinds = [own.load(place + pairs * kind, width) for kind in range(3)]
+            length = radius(kinds[0], kinds[1], spread.single().in_all(width))
+            along, across = direction(kinds[2])
+            return length * along, length * across
 
+        def add(place: Lanes, noise: Lanes, width: int) -> None:
+            scales = inner.in_all(width), outer.in_all(width)
+            after.store(place, noised(before.load(place, width), noise, scales))
 
-def noised(
-    total: Floats, radius: Floats, direction: Floats, mean: Floats, scales: tuple[float, float]
-) -> None:
-    """Write round(total scales[0] + radius direction) scales[1], rounded in float64."""
-    for i in range(total.shape[0]):
-        value = np.float64(total[i]) * scales[0] + np.float64(radius[i] * direction[i])
-        mean[i] = F(np.rint(value) * scales[1])
+        def of_pairs(place: Lanes, width: int) -> None:
+            for there, noise in zip((place, place + pairs), drawn(place, width), strict=True):
+                add(there, noise, width)
 
+        def of_last() -> None:
+            add(pairs - 1, drawn(pairs - 1, 1)[0], 1)
 
-def noised_block(
-    words: NDArray[np.int32],
-    total: Floats,
-    mean: Floats,
-    rooms: tuple[Floats, Floats, Floats, Words],
-    scales: tuple[float, float, np.float32],
-) -> None:
-    """Write the noised mean of one block, a piece at a time that stays in the nearest cache.
+        kernel.each(count - pairs, of_pairs)
+        kernel.when(count < pairs * 2, of_last)  # a pair of which one value is asked for
 
-    Args:
-        words: of the key stream, shape (3, pairs): two for the radius of a pair, one for its angle.
-        total: what is noised, shape (2 pairs,), or one less.
-        mean: where it goes, likewise.
-        rooms: to work in, all of one length.
-        scales: of `noised`, and of `radii`.
-    """
-    radius, cosine, sine, exponent = rooms
-    pairs, count, at_once = words.shape[1], total.shape[0], radius.shape[0]
-    for start in range(0, pairs, at_once):
-        n = min(at_once, pairs - start)
-        end = start + n
-        radii(words[0, start:end], words[1, start:end], radius[:n], exponent[:n], scales[2])
-        directions(words[2, start:end], cosine[:n], sine[:n])
-        noised(total[start:end], radius[:n], cosine[:n], mean[start:end], scales[:2])
-        there = slice(pairs + start, min(pairs + end, count))  # of a pair's other value
-        noised(total[there], radius[:n], sine[:n], mean[there], scales[:2])
-
-
-@cache
-def compiled() -> Loop | None:
-    """Compile `noised_block`, once in a process; None where Numba is not installed."""
-    return compiled_with(noised_block, radii, directions, noised)
+    kernel.each_part(of_block)
+    return kernel

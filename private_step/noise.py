@@ -8,23 +8,20 @@ Source:
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from common.randomness import SPARE, RandomStream
-from private_step.compiling import Loop
-from private_step.kernels import compiled
+from private_step.compiling import Code, compiled
 
 GRID = 2.0**-16  # over the noise's standard deviation
 BLOCK = 1 << 16  # values made at a time, an even number: they stay in the cache
-AT_ONCE = 1 << 13  # pairs that the compiled loops take at a time
+BLOCKS_AT_ONCE = 8  # that threads share
 BYTES = 6  # of the key stream for a value: 12 for a pair
 POSITIVE = 0x7FFFFFFF
-WORTH_COMPILING = 1 << 18  # values from which on the compiled loops are used
+WORTH_COMPILING = 1 << 18  # values from which on the compiled kernel is used
 
 
 def noised_mean(
@@ -47,13 +44,13 @@ def noised_mean(
 
     Returns:
         Shape (n,), float32: a function of `noised_multiples` alone. Large sums are noised by
-        compiled loops where Numba is installed, of which the last bits may differ.
+        a compiled kernel where llvmlite is installed, of which the last bits may differ.
     """
     mean = torch.empty_like(total, dtype=torch.float32) if out is None else out
     scales = (1 / (deviation * GRID), deviation * GRID / divisor)
     is_large = len(total) >= WORTH_COMPILING and total.dtype == torch.float32
-    if is_large and total.device.type == "cpu" and (block := compiled()) is not None:
-        _write_compiled(block, total, mean, scales, stream)
+    if is_large and total.device.type == "cpu" and (code := _code()) is not None:
+        _write_compiled(code, total, mean, scales, stream)
         return mean
     for start in range(0, len(total), BLOCK):
         piece = slice(start, start + BLOCK)
@@ -101,8 +98,18 @@ def _gaussian_over_grid(count: int, stream: RandomStream) -> Tensor:
     return values.view(-1)[:count]
 
 
+@cache
+def _code() -> Code | None:
+    """Compile the kernel, once in a process; None where llvmlite is not installed."""
+    try:
+        from private_step.kernels import noise_kernel  # noqa: PLC0415 (llvmlite may be missing)
+    except ImportError:
+        return None
+    return compiled(noise_kernel())
+
+
 def _write_compiled(
-    block: Loop,
+    code: Code,
     total: Tensor,
     mean: Tensor,
     scales: tuple[float, float],
@@ -112,37 +119,12 @@ def _write_compiled(
 
     Which bytes of the stream a value gets depends on its place alone, not on the threads.
     """
-    threads = torch.get_num_threads()
-    blocks = -(-len(total) // BLOCK)
-    each = -(-blocks // threads) * BLOCK
-    arrays = total.detach().numpy(), mean.numpy()
-    jobs = [
-        partial(_write_part, block, arrays, range(start, min(start + each, len(total))), scales)
-        for start in range(0, len(total), each)
-    ]
-    parts = [stream.reserve(-(-each // BLOCK) * BLOCK * BYTES) for _ in jobs]
-    if len(jobs) == 1:
-        jobs[0](parts[0])
-        return
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        for done in [pool.submit(job, part) for job, part in zip(jobs, parts, strict=True)]:
-            done.result()
-
-
-def _write_part(
-    block: Loop,
-    arrays: tuple[np.ndarray[tuple[int], np.dtype[np.float32]], ...],
-    places: range,
-    scales: tuple[float, float],
-    stream: RandomStream,
-) -> None:
-    total, mean = arrays
-    room = bytearray(BLOCK * BYTES + SPARE)
-    radius, cosine, sine = np.empty((3, AT_ONCE), np.float32)
-    rooms = radius, cosine, sine, np.empty(AT_ONCE, np.int32)
-    for start in range(places.start, places.stop, BLOCK):
-        here = slice(start, min(start + BLOCK, places.stop))
-        pairs = -(-(here.stop - start) // 2)
-        words = np.frombuffer(stream.read_into(room, 2 * BYTES * pairs), np.int32)
-        factors = (*scales, np.float32(-2 / GRID**2))
-        block(words.reshape(3, pairs), total[here], mean[here], rooms, factors)
+    most = BLOCK * BLOCKS_AT_ONCE
+    room = bytearray(min(len(total) + 1, most) * BYTES + SPARE)
+    words = torch.frombuffer(room, dtype=torch.uint8)
+    call = code.call(0, BLOCK, words, total, mean, *scales, -2 / GRID**2)
+    for start in range(0, len(total), most):
+        count = min(most, len(total) - start)
+        stream.read_into(room, 2 * BYTES * -(-count // 2))
+        places = (each.data_ptr() + start * each.element_size() for each in (total, mean))
+        call.run(-(-count // BLOCK), count, BLOCK, words.data_ptr(), *places)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from private_step.layers.gate_kernels import GateKernels, compiled
+from private_step.compiling import Code, compiled
 from private_step.products import product
 
 WORTH_COMPILING = 1 << 16  # values of all gates of a pass from which on the steps are compiled
@@ -136,13 +136,19 @@ def _plain_forward(states: _States, state: Tensor) -> _Step:
 
 def _compiled_forward(states: _States, state: Tensor) -> _Step | None:
     """Return the same, compiled; None where it cannot be or is not worth it."""
-    kernels = _kernels_for(states[0])
-    if kernels is None:
+    codes = _codes_for(states[0])
+    if codes is None:
         return None
-    gates = states[0].shape[2]
-    rooms = (np.empty(gates, np.float32), np.empty(gates, np.float32), np.empty(gates, np.int32))
-    arrays = tuple(each.numpy() for each in (*states, state))
-    return lambda t, raw: kernels.forward(t, raw.numpy(), arrays, rooms)
+    gates, cells, squashed, read = states
+    width, apart = cells.shape[2], read.shape[2]
+    call = codes[0].call(0, 0, 0, 0, 0, 0, state, width, apart)
+
+    def step(t: int, raw: Tensor) -> None:
+        hidden = read[t + 1, :, apart - width :]
+        here = (raw, gates[t], cells[t], cells[t + 1], squashed[t], hidden)
+        call.run(len(raw), *(each.data_ptr() for each in here))
+
+    return step
 
 
 def _plain_backward(states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor) -> _Step:
@@ -182,18 +188,34 @@ def _compiled_backward(
     states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor
 ) -> _Step | None:
     """Return the same, compiled; None where it cannot be or is not worth it."""
-    kernels = _kernels_for(of_gates)
-    if kernels is None:
+    codes = _codes_for(of_gates)
+    if codes is None:
         return None
-    gates, cells, tanhs = (each.numpy() for each in states[:3])
-    upper, into = tuple(each.numpy() for each in above), of_gates.numpy()
-    return lambda t, found: kernels.backward(t, found.numpy(), upper, (gates, cells, tanhs), into)
+    gates, cells, squashed, _ = states
+    from_above, carried = above
+    call = codes[1].call(0, 0, 0, 0, 0, 0, carried, carried.shape[1])
+
+    def step(t: int, found: Tensor) -> None:
+        here = (found, from_above[t], gates[t], cells[t], squashed[t], of_gates[t])
+        call.run(len(found), *(each.data_ptr() for each in here))
+
+    return step
 
 
-def _kernels_for(gates: Tensor) -> GateKernels | None:
+def _codes_for(gates: Tensor) -> tuple[Code, Code] | None:
     large = gates.numel() >= WORTH_COMPILING
     on_cpu = gates.device.type == "cpu" and gates.dtype == torch.float32
-    return compiled() if large and on_cpu else None
+    return _codes() if large and on_cpu else None
+
+
+@cache
+def _codes() -> tuple[Code, Code] | None:
+    """Compile a step forward and one back, once; None where llvmlite is not installed."""
+    try:
+        from private_step.layers import gate_kernels as kernels  # noqa: PLC0415 (may be missing)
+    except ImportError:
+        return None
+    return compiled(kernels.forward_kernel()), compiled(kernels.backward_kernel())
 
 
 class Gru(Function):

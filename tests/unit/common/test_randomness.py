@@ -55,23 +55,6 @@ def test_bytes_are_those_of_the_key_stream_however_they_are_read(stream, count):
     assert stream.read(40) + stream.read(count) == whole
 
 
-def test_reserved_parts_are_the_stream_itself_in_order(stream):
-    whole = RandomStream(KEY).read(208)
-    read = stream.read(10)
-    first, second = stream.reserve(64), stream.reserve(30)
-    assert read == whole[:10]
-    assert second.read(30) == whole[80:110]
-    assert first.read(64) == whole[16:80]
-    assert stream.read(96) == whole[112:208]
-
-
-def test_a_reserved_part_cannot_be_read_beyond_its_end(stream):
-    part = stream.reserve(32)
-    part.read(32)
-    with pytest.raises(ValueError, match="ends 1 bytes earlier"):
-        part.read(1)
-
-
 def test_system_secrets_are_never_the_same():
     assert len({system_secret() for _ in range(100)}) == 100
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import pytest
 import torch
 from torch import nn
 
-from private_step import ClippedGradients, affine, by_vmap, kernels, per_record_rule
+from private_step import ClippedGradients, affine, by_vmap, per_record_rule
 from private_step.checks import check_rules
 from private_step.errors import ChangedInPlace, NormIncomplete
-from private_step.layers import gate_kernels
 from tests.unit.private_step.naive import (
     clipped_sum,
     generator,
@@ -287,9 +285,3 @@ def test_a_rule_that_returns_too_little_is_found_with_its_parameter():
     specimens = (torch.randn(3, 2, 6, generator=generator(2)),)
     with pytest.raises(NormIncomplete, match=r"'1\.scale'"):
         check_rules(clipped, squared_loss, specimens)
-
-
-def test_without_numba_torch_does_the_work(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    assert kernels.compiled.__wrapped__() is None
-    assert gate_kernels.compiled.__wrapped__() is None

@@ -1,0 +1,271 @@
+"""Arithmetic on many values at once, written as Python expressions and compiled by LLVM.
+
+A kernel is a function that is called once, with values that stand for vectors; what it does to
+them becomes instructions. LLVM makes of them what the processor has, so nothing depends on a loop
+being recognised, and no compiler is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from llvmlite import ir
+
+Number: TypeAlias = "Lanes | float"
+
+F32, F64 = ir.FloatType(), ir.DoubleType()
+I32, I64 = ir.IntType(32), ir.IntType(64)
+WIDTHS = (16, 8, 1)  # values at once; the narrower ones are for what is left of a row
+#: A product and a sum may be rounded as one; the sign of zero does not matter. Nothing else: what
+#: is not a number stays none.
+FLAGS = ("contract", "nsz")
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Values of one kind side by side, or a single one."""
+
+    builder: Any
+    value: Any
+
+    def __add__(self, other: Number) -> Lanes:
+        return self._with(other, "fadd", "add")
+
+    def __radd__(self, other: float) -> Lanes:
+        return self + other
+
+    def __mul__(self, other: Number) -> Lanes:
+        return self._with(other, "fmul", "mul")
+
+    def __rmul__(self, other: float) -> Lanes:
+        return self * other
+
+    def __sub__(self, other: Number) -> Lanes:
+        return self._with(other, "fsub", "sub")
+
+    def __rsub__(self, other: float) -> Lanes:
+        return self._same(other) - self
+
+    def __rtruediv__(self, other: float) -> Lanes:
+        return self._same(other)._with(self, "fdiv", "sdiv")
+
+    def __neg__(self) -> Lanes:
+        return 0 - self
+
+    def __and__(self, other: Number) -> Lanes:
+        return self._with(other, "and_", "and_")
+
+    def __xor__(self, other: Number) -> Lanes:
+        return self._with(other, "xor", "xor")
+
+    def __rshift__(self, bits: int) -> Lanes:
+        return self._with(bits, "ashr", "ashr")
+
+    def __lshift__(self, bits: int) -> Lanes:
+        return self._with(bits, "shl", "shl")
+
+    def __lt__(self, other: Number) -> Lanes:
+        if self._is_real():
+            return self._made(self.builder.fcmp_ordered("<", self.value, self._same(other).value))
+        return self._made(self.builder.icmp_signed("<", self.value, self._same(other).value))
+
+    def __gt__(self, other: Number) -> Lanes:
+        return self._same(other) < self
+
+    def where(self, then: Lanes, otherwise: Lanes) -> Lanes:
+        """Return `then` in the lanes in which this is true."""
+        return self._made(self.builder.select(self.value, then.value, otherwise.value))
+
+    def at_most(self, limit: float) -> Lanes:
+        """Return the lesser of each value and `limit`."""
+        return (self > limit).where(self._same(limit), self)
+
+    def at_least(self, limit: float) -> Lanes:
+        """Return the greater of each value and `limit`."""
+        return (self < limit).where(self._same(limit), self)
+
+    def single(self) -> Lanes:
+        """Return float32: of whole numbers, or of float64."""
+        kind = self._wide(F32)
+        if self._is_real():
+            return self._made(self.builder.fptrunc(self.value, kind))
+        return self._made(self.builder.sitofp(self.value, kind))
+
+    def double(self) -> Lanes:
+        """Return float32 as float64."""
+        return self._made(self.builder.fpext(self.value, self._wide(F64)))
+
+    def whole(self) -> Lanes:
+        """Return the whole numbers, int32, that float32 values hold."""
+        return self._made(self.builder.fptosi(self.value, self._wide(I32)))
+
+    def bits(self) -> Lanes:
+        """Return the bits of float32 as int32."""
+        return self._made(self.builder.bitcast(self.value, self._wide(I32)))
+
+    def of_bits(self) -> Lanes:
+        """Return the float32 that these bits are."""
+        return self._made(self.builder.bitcast(self.value, self._wide(F32)))
+
+    def sqrt(self) -> Lanes:
+        """Return the square roots."""
+        return self._call("sqrt")
+
+    def floor(self) -> Lanes:
+        """Return the whole numbers at or below."""
+        return self._call("floor")
+
+    def rint(self) -> Lanes:
+        """Return the nearest whole numbers, the even one of two."""
+        return self._call("rint")
+
+    def in_all(self, width: int) -> Lanes:
+        """Return this single value in `width` lanes."""
+        if width == 1:
+            return self
+        kind = ir.VectorType(self.value.type, width)
+        none = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(none, self.value, ir.Constant(I32, 0))
+        places = ir.Constant(ir.VectorType(I32, width), [0] * width)
+        return self._made(self.builder.shuffle_vector(first, none, places))
+
+    def _with(self, other: Number, real: str, whole: str) -> Lanes:
+        values = self.value, self._same(other).value
+        if self._is_real():
+            return self._made(getattr(self.builder, real)(*values, flags=FLAGS))
+        return self._made(getattr(self.builder, whole)(*values))
+
+    def _same(self, other: Number) -> Lanes:
+        """Return a number as values of this kind."""
+        if isinstance(other, Lanes):
+            return other
+        kind = self.value.type
+        number = float(other) if self._is_real() else int(other)
+        if isinstance(kind, ir.VectorType):
+            return self._made(ir.Constant(kind, [number] * kind.count))
+        return self._made(ir.Constant(kind, number))
+
+    def _call(self, name: str) -> Lanes:
+        kind = self.value.type
+        suffix = "f32" if self._element() is F32 else "f64"
+        if isinstance(kind, ir.VectorType):
+            suffix = f"v{kind.count}{suffix}"
+        module, full = self.builder.module, f"llvm.{name}.{suffix}"
+        known = module.globals.get(full)
+        function = known or ir.Function(module, ir.FunctionType(kind, [kind]), full)
+        return self._made(self.builder.call(function, [self.value]))
+
+    def _wide(self, kind: Any) -> Any:
+        own = self.value.type
+        return ir.VectorType(kind, own.count) if isinstance(own, ir.VectorType) else kind
+
+    def _element(self) -> Any:
+        own = self.value.type
+        return own.element if isinstance(own, ir.VectorType) else own
+
+    def _is_real(self) -> bool:
+        return self._element() in (F32, F64)
+
+    def _made(self, value: Any) -> Lanes:
+        return Lanes(self.builder, value)
+
+
+@dataclass(frozen=True)
+class Array:
+    """Values in memory, one behind the other, of float32 or int32."""
+
+    builder: Any
+    pointer: Any
+    kind: Any
+
+    def from_(self, place: Lanes) -> Array:
+        """Return what begins at `place`."""
+        there = self.builder.gep(self.pointer, [place.value], source_etype=self.kind)
+        return Array(self.builder, there, self.kind)
+
+    def load(self, place: Lanes, width: int) -> Lanes:
+        """Return the `width` values from `place` on."""
+        found = self.builder.load(self.from_(place).pointer, align=4, typ=self._wide(width))
+        return Lanes(self.builder, found)
+
+    def store(self, place: Lanes, values: Lanes) -> None:
+        """Write values from `place` on."""
+        self.builder.store(values.value, self.from_(place).pointer, align=4)
+
+    def _wide(self, width: int) -> Any:
+        return self.kind if width == 1 else ir.VectorType(self.kind, width)
+
+
+class Kernel:
+    """The code of one function `void (int64 *)`, which several threads may run at once.
+
+    Of what it is given the first value counts the parts that were begun, the second says how many
+    there are; the rest are arguments: addresses, whole numbers, the bits of float64 values.
+    """
+
+    def __init__(self, name: str, kinds: Sequence[Any]) -> None:
+        """Begin a kernel with arguments of these kinds: F32, I32 (arrays), I64, F64 (values)."""
+        self.module = ir.Module(name)
+        given = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
+        self._function = ir.Function(self.module, given, name)
+        self.builder = ir.IRBuilder(self._function.append_basic_block())
+        self._given = self._function.args[0]
+        self.arguments: list[Any] = [self._argument(2 + i, kind) for i, kind in enumerate(kinds)]
+
+    def each_part(self, body: Callable[[Lanes], None]) -> None:
+        """Let threads take parts as they come, and end the kernel."""
+        count = Lanes(self.builder, self._value(1))
+        ticket, work, end = (self._function.append_basic_block() for _ in range(3))
+        self.builder.branch(ticket)
+        self.builder.position_at_end(ticket)
+        one = ir.Constant(I64, 1)
+        part = Lanes(self.builder, self.builder.atomic_rmw("add", self._given, one, "monotonic"))
+        self.builder.cbranch((part < count).value, work, end)
+        self.builder.position_at_end(work)
+        body(part)
+        self.builder.branch(ticket)
+        self.builder.position_at_end(end)
+        self.builder.ret_void()
+
+    def each(self, count: Lanes, body: Callable[[Lanes, int], None]) -> None:
+        """Run over places from 0 to `count`, as many at once as there still are."""
+        place = Lanes(self.builder, ir.Constant(I64, 0))
+        for width in WIDTHS:
+            place = self._loop(place, count, width, body)
+
+    def when(self, condition: Lanes, body: Callable[[], None]) -> None:
+        """Run `body` if a single condition holds."""
+        with self.builder.if_then(condition.value):
+            body()
+
+    def _loop(
+        self, start: Lanes, count: Lanes, width: int, body: Callable[[Lanes, int], None]
+    ) -> Lanes:
+        before = self.builder.block
+        head, work, end = (self._function.append_basic_block() for _ in range(3))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        place = self.builder.phi(I64)
+        place.add_incoming(start.value, before)
+        following = Lanes(self.builder, place) + width
+        self.builder.cbranch((count < following).value, end, work)
+        self.builder.position_at_end(work)
+        body(Lanes(self.builder, place), width)
+        place.add_incoming(following.value, self.builder.block)
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+        return Lanes(self.builder, place)
+
+    def _value(self, place: int) -> Any:
+        at = self.builder.gep(self._given, [ir.Constant(I64, place)], source_etype=I64)
+        return self.builder.load(at, typ=I64)
+
+    def _argument(self, place: int, kind: Any) -> Lanes | Array:
+        value = self._value(place)
+        if kind is I64:
+            return Lanes(self.builder, value)
+        if kind is F64:
+            return Lanes(self.builder, self.builder.bitcast(value, F64))
+        return Array(self.builder, self.builder.inttoptr(value, ir.PointerType()), kind)
