@@ -3,8 +3,8 @@
 Between two products a step is a dozen operations on small arrays: as many calls of torch take
 longer than the arithmetic.
 
-Shapes: R records, H hidden values. Addresses that change from step to step come first among the
-arguments; all arrays are of float32, in rows without gaps but for those of which a width is given.
+Shapes: R records, H hidden values. What changes from step to step comes first among the arguments:
+its number t, and what was multiplied for it. All arrays are of float32 and without gaps.
 """
 
 from __future__ import annotations
@@ -51,31 +51,32 @@ def hyperbolic_tangent(x: Lanes) -> Lanes:
 def forward_kernel() -> Kernel:
     """Return the kernel of a step forward; a part is a record.
 
-    Arguments: of this step what the state before adds to the gates, (R, 4H); the gates, (R, 4H),
-    which hold what else goes into them; the cells before and after and their tanh, (R, H); where
-    the hidden state goes, in rows of a width of their own; that state by itself, (R, H); H; that
-    width.
+    Arguments: t; what the state before adds to the gates, (R, 4H); the gates of all steps,
+    (T, R, 4H), which hold what else goes into them; the cells, (T + 1, R, H), and their tanh,
+    (T, R, H); what is read in each step, (T + 1, R, D + H), of which the last H are the hidden
+    state before it; that state by itself, (R, H); R; H; D + H.
     """
-    kernel = Kernel("forward", [F32] * 7 + [I64, I64])
-    raw, gates, before, cells, tanhs, hidden, state, width, apart = kernel.arguments
+    kernel = Kernel("forward", [I64, F32, F32, F32, F32, F32, F32, I64, I64, I64])
+    step, raw, gates, cells, tanhs, read, state, records, width, wide = kernel.arguments
 
     def of_record(record: Lanes) -> None:
-        row, four = record * width, record * width * 4
+        here, there = step * records + record, (step + 1) * records + record
+        added, own = raw.from_(record * width * 4), gates.from_(here * width * 4)
+        hidden = read.from_(there * wide + (wide - width))
 
         def of_values(place: Lanes, lanes: int) -> None:
-            at = [place + four + width * gate for gate in range(4)]
-            sums = [raw.load(each, lanes) + gates.load(each, lanes) for each in at]
+            at = [place + width * gate for gate in range(4)]
+            sums = [added.load(each, lanes) + own.load(each, lanes) for each in at]
             into, forget, out = (sigmoid(sums[gate]) for gate in (0, 1, 3))
             new = hyperbolic_tangent(sums[2])
             for each, gate in zip(at, (into, forget, new, out), strict=True):
-                gates.store(each, gate)
-            here = row + place
-            cell = forget * before.load(here, lanes) + into * new
+                own.store(each, gate)
+            cell = forget * cells.load(here * width + place, lanes) + into * new
             squashed = hyperbolic_tangent(cell)
-            cells.store(here, cell)
-            tanhs.store(here, squashed)
-            hidden.store(record * apart + place, out * squashed)
-            state.store(here, out * squashed)
+            cells.store(there * width + place, cell)
+            tanhs.store(here * width + place, squashed)
+            hidden.store(place, out * squashed)
+            state.store(record * width + place, out * squashed)
 
         kernel.each(width, of_values)
 
@@ -86,33 +87,33 @@ def forward_kernel() -> Kernel:
 def backward_kernel() -> Kernel:
     """Return the kernel of a step back; a part is a record.
 
-    Arguments: the gradient of the hidden state from the step after, (R, H), and from above,
-    (R, H); the gates of this step, (R, 4H), the cells before it and the tanh of those after it,
-    (R, H); where the gradients of the gates go, (R, 4H); the gradient of the cell, (R, H), which is
-    carried to the step before; H.
+    Arguments: t; the gradient of the hidden state from the step after, (R, H); that from above, of
+    all steps, (T, R, H); the gates, (T, R, 4H); the cells, (T + 1, R, H), and their tanh,
+    (T, R, H); where the gradients of the gates go, (T, R, 4H); the gradient of the cell, (R, H),
+    which is carried to the step before; R; H.
     """
-    kernel = Kernel("backward", [F32] * 7 + [I64])
-    found, above, gates, before, tanhs, of_gates, carried, width = kernel.arguments
+    kernel = Kernel("backward", [I64, F32, F32, F32, F32, F32, F32, F32, I64, I64])
+    step, found, above, gates, cells, tanhs, of_gates, carried, records, width = kernel.arguments
 
     def of_record(record: Lanes) -> None:
-        row, four = record * width, record * width * 4
+        here, row = step * records + record, record * width
+        own, into_own = gates.from_(here * width * 4), of_gates.from_(here * width * 4)
 
         def of_values(place: Lanes, lanes: int) -> None:
-            at = [place + four + width * gate for gate in range(4)]
-            into, forget, new, out = (gates.load(each, lanes) for each in at)
-            here = row + place
-            squashed = tanhs.load(here, lanes)
-            through = (found.load(here, lanes) + above.load(here, lanes)) * out
-            of_cell = carried.load(here, lanes) + through * (1.0 - squashed * squashed)
+            at, there = [place + width * gate for gate in range(4)], here * width + place
+            into, forget, new, out = (own.load(each, lanes) for each in at)
+            squashed = tanhs.load(there, lanes)
+            through = (found.load(row + place, lanes) + above.load(there, lanes)) * out
+            of_cell = carried.load(row + place, lanes) + through * (1.0 - squashed * squashed)
             gradients = (
                 of_cell * new * into * (1.0 - into),
-                of_cell * before.load(here, lanes) * forget * (1.0 - forget),
+                of_cell * cells.load(there, lanes) * forget * (1.0 - forget),
                 of_cell * into * (1.0 - new * new),
                 through * squashed * (1.0 - out),
             )
             for each, gradient in zip(at, gradients, strict=True):
-                of_gates.store(each, gradient)
-            carried.store(here, of_cell * forget)
+                into_own.store(each, gradient)
+            carried.store(row + place, of_cell * forget)
 
         kernel.each(width, of_values)
 

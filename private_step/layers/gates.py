@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from private_step.compiling import Code, compiled
-from private_step.products import product
+from private_step.products import product, times
 
 WORTH_COMPILING = 1 << 16  # values of all gates of a pass from which on the steps are compiled
 
@@ -76,9 +76,9 @@ class Lstm(Function):
         read[0, :, inputs:] = state
         states = (gates, cells, squashed, read)
         step = _compiled_forward(states, state) or _plain_forward(states, state)
-        turned = weights.hidden.t().contiguous().t()  # in columns: oneDNN takes it as it is
+        added = times(weights.hidden.t().contiguous().t())  # in columns oneDNN takes it as it is
         for t in range(steps):
-            step(t, product(state, turned))
+            step(t, added(state))
         ctx.save_for_backward(x)
         ctx.kept = (states, weights, book)
         ctx.set_materialize_grads(False)
@@ -97,13 +97,13 @@ class Lstm(Function):
         step = _compiled_backward(states, upper, of_gates) or _plain_backward(
             states, upper, of_gates
         )
-        found = torch.zeros_like(carried)
+        found, before = torch.zeros_like(carried), times(weights.hidden.t())
         for t in range(len(gates) - 1, -1, -1):
             if gradients[1] is not None:
                 carried += gradients[1][t]
             step(t, found)
             if t:
-                found = product(of_gates[t], weights.hidden.t())
+                found = before(of_gates[t])
         book(read[:-1], of_gates)
         below = product(of_gates, weights.input.t()) if ctx.needs_input_grad[0] else None
         return below, None, None, None, None
@@ -139,16 +139,9 @@ def _compiled_forward(states: _States, state: Tensor) -> _Step | None:
     codes = _codes_for(states[0])
     if codes is None:
         return None
-    gates, cells, squashed, read = states
-    width, apart = cells.shape[2], read.shape[2]
-    call = codes[0].call(0, 0, 0, 0, 0, 0, state, width, apart)
-
-    def step(t: int, raw: Tensor) -> None:
-        hidden = read[t + 1, :, apart - width :]
-        here = (raw, gates[t], cells[t], cells[t + 1], squashed[t], hidden)
-        call.run(len(raw), *(each.data_ptr() for each in here))
-
-    return step
+    records, width = state.shape
+    call = codes[0].call(0, 0, *states, state, records, width, states[3].shape[2])
+    return lambda t, raw: call.run(records, t, raw.data_ptr())
 
 
 def _plain_backward(states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor) -> _Step:
@@ -191,15 +184,10 @@ def _compiled_backward(
     codes = _codes_for(of_gates)
     if codes is None:
         return None
-    gates, cells, squashed, _ = states
     from_above, carried = above
-    call = codes[1].call(0, 0, 0, 0, 0, 0, carried, carried.shape[1])
-
-    def step(t: int, found: Tensor) -> None:
-        here = (found, from_above[t], gates[t], cells[t], squashed[t], of_gates[t])
-        call.run(len(found), *(each.data_ptr() for each in here))
-
-    return step
+    records, width = carried.shape
+    call = codes[1].call(0, 0, from_above, *states[:3], of_gates, carried, records, width)
+    return lambda t, found: call.run(records, t, found.data_ptr())
 
 
 def _codes_for(gates: Tensor) -> tuple[Code, Code] | None:
