@@ -33,14 +33,8 @@ class Lanes:
     def __add__(self, other: Number) -> Lanes:
         return self._with(other, "fadd", "add")
 
-    def __radd__(self, other: float) -> Lanes:
-        return self + other
-
     def __mul__(self, other: Number) -> Lanes:
         return self._with(other, "fmul", "mul")
-
-    def __rmul__(self, other: float) -> Lanes:
-        return self * other
 
     def __sub__(self, other: Number) -> Lanes:
         return self._with(other, "fsub", "sub")
