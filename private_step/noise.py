@@ -48,8 +48,8 @@ def noised_mean(
     """
     mean = torch.empty_like(total, dtype=torch.float32) if out is None else out
     scales = (1 / (deviation * GRID), deviation * GRID / divisor)
-    is_large = len(total) >= WORTH_COMPILING and total.dtype == torch.float32
-    if is_large and total.device.type == "cpu" and (code := _code()) is not None:
+    is_large = len(total) >= WORTH_COMPILING
+    if is_large and _is_plain(total) and _is_plain(mean) and (code := _code()) is not None:
         _write_compiled(code, total, mean, scales, stream)
         return mean
     for start in range(0, len(total), BLOCK):
@@ -96,6 +96,12 @@ def _gaussian_over_grid(count: int, stream: RandomStream) -> Tensor:
     torch.mul(radius, torch.cos(angle, out=values[0]), out=values[0])
     torch.mul(radius, angle.sin_(), out=values[1])
     return values.view(-1)[:count]
+
+
+def _is_plain(values: Tensor) -> bool:
+    """Whether the kernel, which is given addresses only, can read and write them."""
+    on_cpu = values.device.type == "cpu" and values.dtype == torch.float32
+    return on_cpu and values.is_contiguous()
 
 
 @cache

@@ -87,6 +87,24 @@ def test_the_compiled_noise_is_that_of_torch_and_touches_nothing_else(count, mon
     assert torch.equal(sums[count:], kept)
 
 
+def test_memory_with_gaps_or_of_another_kind_is_not_for_the_kernel(monkeypatch):
+    monkeypatch.setattr(noise, "WORTH_COMPILING", 1)
+    sums = torch.linspace(-5, 5, 2001)
+    every_second = sums[::2].clone()
+    expected = noise.noised_mean(every_second, 0.5, 8.0, RandomStream(bytes(32)))
+    found = [
+        noise.noised_mean(sums[::2], 0.5, 8.0, RandomStream(bytes(32))),
+        noise.noised_mean(
+            every_second, 0.5, 8.0, RandomStream(bytes(32)), out=torch.zeros(2002)[::2]
+        ),
+        noise.noised_mean(
+            every_second, 0.5, 8.0, RandomStream(bytes(32)), out=torch.zeros(1001).double()
+        ).float(),
+    ]
+    for each in found:
+        torch.testing.assert_close(each, expected, rtol=0, atol=1.01 * 0.5 * noise.GRID / 8.0)
+
+
 def test_parts_run_once_each_in_torchs_team_and_without_one(monkeypatch):
     kernel = Kernel("parts", [F32])
     (counts,) = kernel.arguments
