@@ -72,6 +72,13 @@ def compiled(kernel: Kernel) -> Code:
     return Code(engine.get_function_address(kernel.module.name), engine)
 
 
+def has_wide_registers() -> bool:
+    """Whether this processor has 32 registers of 16 float32 values."""
+    import llvmlite.binding as llvm  # noqa: PLC0415 (as above)
+
+    return bool(llvm.get_host_cpu_features().get("avx512f", False))
+
+
 def _as_word(argument: Argument) -> int:
     if isinstance(argument, Tensor):
         return argument.data_ptr()

@@ -72,11 +72,11 @@ class Lanes:
         """Return `then` in the lanes in which this is true."""
         return self._made(self.builder.select(self.value, then.value, otherwise.value))
 
-    def at_most(self, limit: float) -> Lanes:
+    def at_most(self, limit: Number) -> Lanes:
         """Return the lesser of each value and `limit`."""
         return (self > limit).where(self._same(limit), self)
 
-    def at_least(self, limit: float) -> Lanes:
+    def at_least(self, limit: Number) -> Lanes:
         """Return the greater of each value and `limit`."""
         return (self < limit).where(self._same(limit), self)
 
@@ -223,11 +223,35 @@ class Kernel:
         self.builder.position_at_end(end)
         self.builder.ret_void()
 
-    def each(self, count: Lanes, body: Callable[[Lanes, int], None]) -> None:
+    def each(
+        self, count: Lanes, body: Callable[[Lanes, int], None], widths: Sequence[int] = WIDTHS
+    ) -> None:
         """Run over places from 0 to `count`, as many at once as there still are."""
         place = Lanes(self.builder, ir.Constant(I64, 0))
-        for width in WIDTHS:
-            place = self._loop(place, count, width, body)
+        for width in widths:
+
+            def of_width(here: Lanes, _: list[Lanes], width: int = width) -> tuple[()]:
+                body(here, width)
+                return ()
+
+            place = self._loop(place, count, width, of_width)[0]
+
+    def folded(
+        self,
+        count: Lanes,
+        body: Callable[[Lanes, list[Lanes]], Sequence[Lanes]],
+        starts: Sequence[Lanes] = (),
+    ) -> list[Lanes]:
+        """Run over places from 0 to `count` one by one; return what became of `starts`.
+
+        `body` is given a place and the values so far, and returns the next ones.
+        """
+        place = Lanes(self.builder, ir.Constant(I64, 0))
+        return self._loop(place, count, 1, body, starts)[1:]
+
+    def zeros(self, width: int) -> Lanes:
+        """Return so many zeros of float32."""
+        return Lanes(self.builder, ir.Constant(F32, 0.0)).in_all(width)
 
     def when(self, condition: Lanes, body: Callable[[], None]) -> None:
         """Run `body` if a single condition holds."""
@@ -235,22 +259,32 @@ class Kernel:
             body()
 
     def _loop(
-        self, start: Lanes, count: Lanes, width: int, body: Callable[[Lanes, int], None]
-    ) -> Lanes:
+        self,
+        start: Lanes,
+        count: Lanes,
+        width: int,
+        body: Callable[[Lanes, list[Lanes]], Sequence[Lanes]],
+        starts: Sequence[Lanes] = (),
+    ) -> list[Lanes]:
+        """Return the first place that was not reached, and what became of `starts`."""
         before = self.builder.block
         head, work, end = (self._function.append_basic_block() for _ in range(3))
         self.builder.branch(head)
         self.builder.position_at_end(head)
-        place = self.builder.phi(I64)
-        place.add_incoming(start.value, before)
-        following = Lanes(self.builder, place) + width
+        firsts = [start, *starts]
+        carried = [self.builder.phi(each.value.type) for each in firsts]
+        for phi, first in zip(carried, firsts, strict=True):
+            phi.add_incoming(first.value, before)
+        place, *values = (Lanes(self.builder, phi) for phi in carried)
+        following = place + width
         self.builder.cbranch((count < following).value, end, work)
         self.builder.position_at_end(work)
-        body(Lanes(self.builder, place), width)
-        place.add_incoming(following.value, self.builder.block)
+        found = [following, *body(place, values)]
+        for phi, each in zip(carried, found, strict=True):
+            phi.add_incoming(each.value, self.builder.block)
         self.builder.branch(head)
         self.builder.position_at_end(end)
-        return Lanes(self.builder, place)
+        return [place, *values]
 
     def _value(self, place: int) -> Any:
         at = self.builder.gep(self._given, [ir.Constant(I64, place)], source_etype=I64)

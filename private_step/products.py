@@ -7,8 +7,7 @@ this torch does not have it, `torch.mm` does the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -32,14 +31,6 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         return flat
     found: Tensor = torch.ops.aten._unsafe_view(flat, (*a.shape[:-1], flat.shape[1]))  # noqa: SLF001
     return found
-
-
-def times(b: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what gives a b^T of a matrix `a` without gaps: for many small products with one b."""
-    if not _has_onednn(b.device.type, b.dtype):
-        return partial(torch.nn.functional.linear, weight=b)
-    one, plain = getattr(_ONEDNN, _PRODUCT), _plain(b)
-    return lambda a: one(a, plain, None, "none", [], "")
 
 
 def _plain(matrix: Tensor) -> Tensor:

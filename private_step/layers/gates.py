@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from private_step.compiling import Code, compiled
-from private_step.products import product, times
+from private_step.compiling import Code, compiled, has_wide_registers
+from private_step.products import product
+
+if TYPE_CHECKING:
+    from private_step.layers.gate_kernels import Tile
 
 WORTH_COMPILING = 1 << 16  # values of all gates of a pass from which on the steps are compiled
 
@@ -70,15 +73,11 @@ class Lstm(Function):
         gates = product(x, weights.input, bias)  # of the input's part, of all steps at once
         cells = x.new_empty(steps + 1, records, width)
         squashed = x.new_empty(steps, records, width)  # tanh of the cells
-        state = x.new_empty(records, width)  # the hidden state, without gaps
-        for before, first in zip((state, cells[0]), start or (None, None), strict=True):
-            before[:] = 0.0 if first is None else first
-        read[0, :, inputs:] = state
+        before = (read[0, :, inputs:], cells[0])
+        for state, first in zip(before, start or (None, None), strict=True):
+            state[:] = 0.0 if first is None else first
         states = (gates, cells, squashed, read)
-        step = _compiled_forward(states, state) or _plain_forward(states, state)
-        added = times(weights.hidden.t().contiguous().t())  # in columns oneDNN takes it as it is
-        for t in range(steps):
-            step(t, added(state))
+        _through_steps(states, weights.hidden)
         ctx.save_for_backward(x)
         ctx.kept = (states, weights, book)
         ctx.set_materialize_grads(False)
@@ -92,18 +91,8 @@ class Lstm(Function):
         gates, _, squashed, read = states
         above = torch.zeros_like(squashed) if gradients[0] is None else gradients[0]
         of_gates = torch.empty_like(gates)
-        carried = torch.zeros_like(squashed[0])  # the gradient of the cell, from the step above
-        upper = (above.contiguous(), carried)
-        step = _compiled_backward(states, upper, of_gates) or _plain_backward(
-            states, upper, of_gates
-        )
-        found, before = torch.zeros_like(carried), times(weights.hidden.t())
-        for t in range(len(gates) - 1, -1, -1):
-            if gradients[1] is not None:
-                carried += gradients[1][t]
-            step(t, found)
-            if t:
-                found = before(of_gates[t])
+        upper = (above.contiguous(), gradients[1])
+        _back_through_steps(states, weights.hidden, upper, of_gates)
         book(read[:-1], of_gates)
         below = product(of_gates, weights.input.t()) if ctx.needs_input_grad[0] else None
         return below, None, None, None, None
@@ -112,98 +101,110 @@ class Lstm(Function):
 #: Gates (T, R, 4H), cells (T + 1, R, H), their tanh (T, R, H), and x_t and h_{t-1} side by side,
 #: (T + 1, R, D + H).
 _States: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
-_Step: TypeAlias = Callable[[int, Tensor], None]  # of a number, and what was multiplied for it
 
 
-def _plain_forward(states: _States, state: Tensor) -> _Step:
-    """Return what writes the states of a step by torch, and the hidden one to `state` too.
-
-    It is given what the state before adds to the gates; the rest stands in the gates' place.
-    """
+def _through_steps(states: _States, weights: Tensor) -> None:
+    """Write the states after each step; at first the gates hold what the input gives to them."""
     gates, cells, squashed, read = states
     width = cells.shape[2]
-
-    def step(t: int, raw: Tensor) -> None:
-        raw += gates[t]
-        into, forget, new, out = torch.sigmoid(raw, out=gates[t]).chunk(4, dim=1)
+    codes = _codes_for(gates)
+    if codes is not None:
+        sizes = (*squashed.shape, read.shape[2])
+        codes.forward.call(weights.t().contiguous(), *states, *sizes).run(codes.parts(gates))
+        return
+    for t, gate in enumerate(gates):
+        raw = product(read[t, :, -width:], weights).add_(gate)
+        into, forget, new, out = torch.sigmoid(raw, out=gate).chunk(4, dim=1)
         torch.tanh(raw[:, 2 * width : 3 * width], out=new)
         cell = torch.mul(into, new, out=cells[t + 1]).addcmul_(forget, cells[t])
-        torch.mul(out, torch.tanh(cell, out=squashed[t]), out=state)
-        read[t + 1, :, -width:] = state
-
-    return step
+        torch.mul(out, torch.tanh(cell, out=squashed[t]), out=read[t + 1, :, -width:])
 
 
-def _compiled_forward(states: _States, state: Tensor) -> _Step | None:
-    """Return the same, compiled; None where it cannot be or is not worth it."""
-    codes = _codes_for(states[0])
-    if codes is None:
-        return None
-    records, width = state.shape
-    call = codes[0].call(0, 0, *states, state, records, width, states[3].shape[2])
-    return lambda t, raw: call.run(records, t, raw.data_ptr())
-
-
-def _plain_backward(states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor) -> _Step:
-    """Return what writes the gradients of a step's gates, and carries that of its cell back.
+def _back_through_steps(
+    states: _States, weights: Tensor, above: tuple[Tensor, Tensor | None], of_gates: Tensor
+) -> None:
+    """Write the gradients of the gates.
 
     Args:
         states: of all steps.
-        above: the gradients of the hidden states, (T, R, H), and of the cell, (R, H), the second
-            changed in place.
-        of_gates: where the gates' gradients go, (T, R, 4H).
+        weights: of the state, (4H, H).
+        above: the gradients of the hidden states and of the cells, each (T, R, H); None: zeros.
+        of_gates: where they go, (T, R, 4H).
+    """
+    squashed = states[2]
+    carried = torch.zeros_like(squashed[0])  # the gradient of the cell, from the step above
+    codes = _codes_for(of_gates) if above[1] is None else None
+    if codes is not None:
+        arrays = (weights.contiguous(), above[0], *states[:3], of_gates, carried)
+        codes.backward.call(*arrays, *squashed.shape).run(codes.parts(of_gates))
+        return
+    turned, found = weights.t(), torch.zeros_like(carried)
+    for t in range(len(of_gates) - 1, -1, -1):
+        if above[1] is not None:
+            carried += above[1][t]
+        _back_one_step(states, t, (found.add_(above[0][t]), carried), of_gates[t])
+        if t:
+            found = product(of_gates[t], turned)
+
+
+def _back_one_step(states: _States, t: int, above: tuple[Tensor, Tensor], of_gates: Tensor) -> None:
+    """Write the gradients of one step's gates; both of those above are used up.
+
+    That of the cell becomes the gradient of the cell before.
     """
     gates, cells, squashed, _ = states
-    from_above, carried = above
-    width = carried.shape[1]
-
-    def step(t: int, found: Tensor) -> None:
-        entered, forgot, new, out = gates[t].chunk(4, dim=1)
-        of_entered, of_forgot, of_new, of_out = of_gates[t].chunk(4, dim=1)
-        tanh = squashed[t]
-        through = (found[:, -width:] + from_above[t]).mul_(out)
-        carried.add_(through)
-        through.mul_(tanh)
-        carried.addcmul_(through, tanh, value=-1)
-        torch.addcmul(through, through, out, value=-1, out=of_out)
-        scaled = carried * entered
-        both = scaled * new
-        torch.addcmul(scaled, both, new, value=-1, out=of_new)
-        torch.addcmul(both, both, entered, value=-1, out=of_entered)
-        carried.mul_(forgot)
-        remembered = torch.mul(carried, cells[t], out=scaled)
-        torch.addcmul(remembered, remembered, forgot, value=-1, out=of_forgot)
-
-    return step
+    through, carried = above
+    entered, forgot, new, out = gates[t].chunk(4, dim=1)
+    of_entered, of_forgot, of_new, of_out = of_gates.chunk(4, dim=1)
+    tanh = squashed[t]
+    carried.add_(through.mul_(out))
+    through.mul_(tanh)
+    carried.addcmul_(through, tanh, value=-1)
+    torch.addcmul(through, through, out, value=-1, out=of_out)
+    scaled = carried * entered
+    both = scaled * new
+    torch.addcmul(scaled, both, new, value=-1, out=of_new)
+    torch.addcmul(both, both, entered, value=-1, out=of_entered)
+    carried.mul_(forgot)
+    remembered = torch.mul(carried, cells[t], out=scaled)
+    torch.addcmul(remembered, remembered, forgot, value=-1, out=of_forgot)
 
 
-def _compiled_backward(
-    states: _States, above: tuple[Tensor, Tensor], of_gates: Tensor
-) -> _Step | None:
-    """Return the same, compiled; None where it cannot be or is not worth it."""
-    codes = _codes_for(of_gates)
-    if codes is None:
-        return None
-    from_above, carried = above
-    records, width = carried.shape
-    call = codes[1].call(0, 0, from_above, *states[:3], of_gates, carried, records, width)
-    return lambda t, found: call.run(records, t, found.data_ptr())
+@dataclass(frozen=True)
+class _Codes:
+    """All steps of an LSTM, forward and back, compiled."""
+
+    forward: Code
+    backward: Code
+    records: int  # of a part
+
+    def parts(self, gates: Tensor) -> int:
+        return -(-gates.shape[1] // self.records)
 
 
-def _codes_for(gates: Tensor) -> tuple[Code, Code] | None:
+def _codes_for(gates: Tensor) -> _Codes | None:
+    """Return the compiled steps; None where they cannot be had or are not worth it."""
     large = gates.numel() >= WORTH_COMPILING
     on_cpu = gates.device.type == "cpu" and gates.dtype == torch.float32
     return _codes() if large and on_cpu else None
 
 
 @cache
-def _codes() -> tuple[Code, Code] | None:
-    """Compile a step forward and one back, once; None where llvmlite is not installed."""
+def _codes() -> _Codes | None:
+    """Return the steps compiled for this processor; None where llvmlite is not installed."""
     try:
         from private_step.layers import gate_kernels as kernels  # noqa: PLC0415 (may be missing)
     except ImportError:
         return None
-    return compiled(kernels.forward_kernel()), compiled(kernels.backward_kernel())
+    return _compiled(kernels.WIDE if has_wide_registers() else kernels.NARROW)
+
+
+@cache
+def _compiled(tile: Tile) -> _Codes:
+    from private_step.layers import gate_kernels as kernels  # noqa: PLC0415 (needs llvmlite)
+
+    forward, backward = compiled(kernels.Forward(tile)), compiled(kernels.Backward(tile))
+    return _Codes(forward, backward, tile.records)
 
 
 class Gru(Function):

@@ -1,4 +1,4 @@
-"""One step of an LSTM by the kernels, against torch."""
+"""The steps of an LSTM by the kernels, against torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import pytest
 import torch
 
 from private_step.layers import gates
-from private_step.layers.gate_kernels import exponential, hyperbolic_tangent, sigmoid
+from private_step.layers.gate_kernels import (
+    NARROW,
+    WIDE,
+    Tile,
+    exponential,
+    hyperbolic_tangent,
+    sigmoid,
+)
 from tests.unit.private_step.naive import generator
 from tests.unit.private_step.test_kernels import applied
 
-STEPS, RECORDS, INPUTS = 3, 5, 3
+STEPS, RECORDS, INPUTS = 3, 9, 3  # one record more than whole tiles have
 WIDTHS = (4, 27)  # less than a wide step; one of 16, one of 8, three of 1
 
 
@@ -26,9 +33,9 @@ def _however_small(monkeypatch):
     monkeypatch.setattr(gates, "WORTH_COMPILING", 1)
 
 
-def states_of(width: int) -> tuple[torch.Tensor, ...]:
-    """Gates, cells, their tanh, and what is read."""
-    gate = drawn(STEPS, RECORDS, 4 * width, seed=1).sigmoid()
+def states_of(width: int, scale: float = 1.0) -> tuple[torch.Tensor, ...]:
+    """What goes into the gates, cells, their tanh, and what is read; the later ones to come."""
+    gate = drawn(STEPS, RECORDS, 4 * width, seed=1, scale=scale)
     cells = drawn(STEPS + 1, RECORDS, width, seed=2)
     return gate, cells, cells[1:].tanh(), drawn(STEPS + 1, RECORDS, INPUTS + width, seed=3)
 
@@ -56,28 +63,39 @@ def test_tanhs_are_right_near_zero_and_far_away():
     np.testing.assert_allclose(found, np.tanh(x.astype(np.float64)), rtol=3e-7)
 
 
+def run_by(codes, states, weights, above) -> list[torch.Tensor]:
+    """Go through all steps and back; return the states and the gradients of the gates."""
+    into = torch.zeros_like(states[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gates, "_codes", lambda: codes)
+        gates._through_steps(states, weights)
+        gates._back_through_steps(states, weights, (above, None), into)
+    return [*states, into]
+
+
+@pytest.mark.parametrize("tile", [WIDE, NARROW, Tile(5, (8, 1))], ids=repr)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_a_step_forward_is_that_of_torch(width, scale):
-    own, plain = states_of(width), states_of(width)
-    raw = drawn(RECORDS, 4 * width, seed=4, scale=scale)
-    same, state = torch.empty(2, RECORDS, width).unbind(0)
-    gates._compiled_forward(own, same)(1, raw.clone())
-    gates._plain_forward(plain, state)(1, raw.clone())
-    for found, expected in zip((*own, same), (*plain, state), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=3e-7)
+def test_all_steps_are_those_of_torch(width, scale, tile):
+    codes = gates._compiled(tile)
+    weights, above = (
+        drawn(4 * width, width, seed=4, scale=0.3),
+        drawn(STEPS, RECORDS, width, seed=5),
+    )
+    results = [run_by(each, states_of(width, scale), weights, above) for each in (codes, None)]
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_step_back_is_that_of_torch(width):
-    found, above = drawn(RECORDS, width, seed=5), drawn(STEPS, RECORDS, width, seed=6)
-    results = []
-    for steps in (gates._plain_backward, gates._compiled_backward):
-        into, carry = torch.zeros(STEPS, RECORDS, 4 * width), drawn(RECORDS, width, seed=7)
-        steps(states_of(width), (above, carry), into)(1, found)
-        results.append((into, carry))
-    for expected, got in zip(*results, strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-6, atol=3e-7)
+def test_a_gradient_of_the_cells_is_carried_back_too():
+    states, weights = states_of(27), drawn(108, 27, seed=4, scale=0.3)
+    run_by(None, states, weights, drawn(STEPS, RECORDS, 27, seed=5))
+    of_hidden, of_cells = drawn(2, STEPS, RECORDS, 27, seed=6).unbind(0)
+    found = [torch.zeros_like(states[0]) for _ in range(3)]
+    for each, above in zip(found, (None, of_cells, torch.zeros_like(of_cells)), strict=True):
+        gates._back_through_steps(states, weights, (of_hidden, above), each)
+    torch.testing.assert_close(found[0], found[2], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found[0], found[1], atol=1e-2)
 
 
 def test_without_llvmlite_torch_does_the_steps(monkeypatch):

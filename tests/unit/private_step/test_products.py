@@ -39,13 +39,6 @@ def test_a_product_does_not_depend_on_the_layout(layout, bias):
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "one dimension"])
-def test_products_with_one_matrix_are_the_same_products(layout):
-    a, b = LAYOUTS[layout]
-    rows = a.reshape(-1, a.shape[-1]).contiguous()
-    torch.testing.assert_close(products.times(b)(rows), products.product(rows, b))
-
-
 def test_the_result_may_be_changed_in_place_within_a_graph():
     assert not products.product(A, B)._is_view()
 
