@@ -53,8 +53,22 @@ class RandomStream:
 
     def __init__(self, key: bytes) -> None:
         """Begin the key stream of `key`."""
-        counter = modes.CTR(bytes(CIPHER_BLOCK))
-        self._encryptor = Cipher(algorithms.AES256(key), counter).encryptor()
+        self.key = key
+        self._position = 0  # in bytes
+        self._begin()
+
+    def skip(self, count: int) -> int:
+        """Pass over the next `count` bytes, which somebody else makes; return where they begin."""
+        start = self._position
+        self._position += count
+        self._begin()
+        return start
+
+    def _begin(self) -> None:
+        block, before = divmod(self._position, CIPHER_BLOCK)
+        counter = modes.CTR(block.to_bytes(CIPHER_BLOCK, "big"))
+        self._encryptor = Cipher(algorithms.AES256(self.key), counter).encryptor()
+        self._encryptor.update(ZEROS[:before])
 
     def read(self, count: int) -> bytearray:
         """Return the next `count` bytes of the key stream."""
@@ -69,6 +83,7 @@ class RandomStream:
             room: at least SPARE bytes longer than `count`.
             count: how many bytes.
         """
+        self._position += count
         zeros = ZEROS[:count] if count <= len(ZEROS) else memoryview(bytes(count))
         return memoryview(room)[: self._encryptor.update_into(zeros, room)]
 

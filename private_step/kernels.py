@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 
-from private_step.lanes import F32, F64, I32, I64, Kernel, Lanes
+from private_step.keystream import COLUMNS, CONTEXT, MADE, WRITTEN
+from private_step.lanes import F32, F64, I32, I64, Array, Kernel, Lanes
 
 POSITIVE = 0x7FFFFFFF
 MANTISSA = 23  # bits of a float32's mantissa
 ROOT_HALF = 0x3F3504F3  # the bits of the square root of one half
 WORD = 31  # bits of a word without its sign
+WORDS, WORD_BYTES = 3, 4  # for a pair of values
+ADDRESS_BYTES = 8
+ZEROS_AT_ONCE = 1 << 14  # bytes that are encrypted in one call: they stay in the first cache
 QUARTER = 30  # a quarter turn is 2^30
 QUARTER_TURN = math.pi / 2 / 2**30
 SIGN = 30  # by so many bits the second bit becomes a float32's sign
@@ -65,32 +69,50 @@ def noised(total: Lanes, noise: Lanes, scales: tuple[Lanes, Lanes]) -> Lanes:
     return (values.rint() * scales[1]).single()
 
 
-def noise_kernel() -> Kernel:
-    """Return the kernel; a part is a block, of which the last may be shorter.
+class Noise(Kernel):
+    """The kernel; a part is some blocks, of which the last may be shorter.
 
-    Arguments: how many values there are, how many a block has (an even number); words of the key
-    stream, three for each pair, those of a kind together in each block; what is noised; where it
-    goes; the three scales of `noised` and of `radius`.
+    Arguments: how many values there are; how many a block has (an even number); how many blocks
+    a part has; what is noised; where it goes; the three scales of `noised` and of `radius`; words
+    of the key stream, three for each pair, those of a kind together, room for a block in each part.
+    What makes them: the address of OpenSSL's EVP_EncryptUpdate, the rows of `KeyStreams.table`,
+    ZEROS_AT_ONCE zeros. No address: a part is one block, and its words are there already.
     """
-    kernel = Kernel("noise", [I64, I64, I32, F32, F32, F64, F64, F64])
-    values, block, words, total, mean, inner, outer, spread = kernel.arguments
 
-    def of_block(part: Lanes) -> None:
-        start = part * block
-        left = values - start
-        count = (left < block).where(left, block)
+    def __init__(self) -> None:
+        """Write the code."""
+        super().__init__("noise", [I64, I64, I64, F32, F32, F64, F64, F64, I32, I64, I64, I64])
+        self._values, self._block, self._share, self._total, self._mean = self.arguments[:5]
+        self._inner, self._outer, self._spread, self._words = self.arguments[5:9]
+        self._update, self._table, self._zeros = self.arguments[9:]
+        self.each_part(self._all_blocks)
+
+    def _all_blocks(self, part: Lanes) -> None:
+        words = self._words.from_((self._block >> 1) * WORDS * part)
+        first = part * self._share * self._block
+        values = (self._values - first).at_most(self._share * self._block)
+
+        def one(number: Lanes, _: list[Lanes]) -> tuple[()]:
+            done = number * self._block
+            left = (values - done).at_most(self._block)
+            self.when(left > 0, lambda: self._one_block(part, words, first + done, left))
+            return ()
+
+        self.folded(self._share, one)
+
+    def _one_block(self, part: Lanes, words: Array, start: Lanes, count: Lanes) -> None:
         pairs = (count + 1) >> 1
-        own = words.from_(((block >> 1) * 3) * part)
-        before, after = total.from_(start), mean.from_(start)
+        self.when(self._update > 0, lambda: self._fill(part, words, pairs * (WORDS * WORD_BYTES)))
+        before, after = self._total.from_(start), self._mean.from_(start)
 
         def drawn(place: Lanes, width: int) -> tuple[Lanes, Lanes]:
-            kinds = [own.load(place + pairs * kind, width) for kind in range(3)]
-            length = radius(kinds[0], kinds[1], spread.single().in_all(width))
+            kinds = [words.load(place + pairs * kind, width) for kind in range(WORDS)]
+            length = radius(kinds[0], kinds[1], self._spread.single().in_all(width))
             along, across = direction(kinds[2])
             return length * along, length * across
 
         def add(place: Lanes, noise: Lanes, width: int) -> None:
-            scales = inner.in_all(width), outer.in_all(width)
+            scales = self._inner.in_all(width), self._outer.in_all(width)
             after.store(place, noised(before.load(place, width), noise, scales))
 
         def of_pairs(place: Lanes, width: int) -> None:
@@ -100,8 +122,22 @@ def noise_kernel() -> Kernel:
         def of_last() -> None:
             add(pairs - 1, drawn(pairs - 1, 1)[0], 1)
 
-        kernel.each(count - pairs, of_pairs)
-        kernel.when(count < pairs * 2, of_last)  # a pair of which one value is asked for
+        self.each(count - pairs, of_pairs)
+        self.when(count < pairs * 2, of_last)  # a pair of which one value is asked for
 
-    kernel.each_part(of_block)
-    return kernel
+    def _fill(self, part: Lanes, words: Array, count: Lanes) -> None:
+        """Write the next `count` bytes of the part's key stream, and count those made."""
+        row = self._table + part * (COLUMNS * ADDRESS_BYTES)
+        context, made = (self.array(row + ADDRESS_BYTES * i, I64) for i in (CONTEXT, MADE))
+        nothing = part * 0
+
+        def piece(number: Lanes, _: list[Lanes]) -> tuple[()]:
+            done = number * ZEROS_AT_ONCE
+            size = (count - done).at_most(ZEROS_AT_ONCE)
+            where = words.address() + done, row + ADDRESS_BYTES * WRITTEN
+            good = self.call(self._update, context.load(nothing, 1), *where, self._zeros, size)
+            found = made.load(nothing, 1) + (good > 0).where(size, nothing)
+            made.store(nothing, found)
+            return ()
+
+        self.folded((count + (ZEROS_AT_ONCE - 1)) >> ZEROS_AT_ONCE.bit_length() - 1, piece)

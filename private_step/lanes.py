@@ -168,7 +168,7 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Array:
-    """Values in memory, one behind the other, of float32 or int32."""
+    """Values in memory, one behind the other, of one kind."""
 
     builder: Any
     pointer: Any
@@ -178,6 +178,10 @@ class Array:
         """Return what begins at `place`."""
         there = self.builder.gep(self.pointer, [place.value], source_etype=self.kind)
         return Array(self.builder, there, self.kind)
+
+    def address(self) -> Lanes:
+        """Return where it begins, as C functions are told."""
+        return Lanes(self.builder, self.builder.ptrtoint(self.pointer, I64))
 
     def load(self, place: Lanes, width: int) -> Lanes:
         """Return the `width` values from `place` on."""
@@ -249,6 +253,18 @@ class Kernel:
         place = Lanes(self.builder, ir.Constant(I64, 0))
         return self._loop(place, count, 1, body, starts)[1:]
 
+    def array(self, address: Lanes, kind: Any) -> Array:
+        """Return what stands at an address."""
+        pointer = self.builder.inttoptr(address.value, ir.PointerType())
+        return Array(self.builder, pointer, kind)
+
+    def call(self, function: Lanes, *arguments: Lanes) -> Lanes:
+        """Call a C function by its address; addresses and whole numbers go in, an int comes out."""
+        kind = ir.FunctionType(I32, [I64] * len(arguments))
+        pointer = self.builder.inttoptr(function.value, kind.as_pointer())
+        given = [each.value for each in arguments]
+        return Lanes(self.builder, self.builder.call(pointer, given))
+
     def zeros(self, width: int) -> Lanes:
         """Return so many zeros of float32."""
         return Lanes(self.builder, ir.Constant(F32, 0.0)).in_all(width)
@@ -296,4 +312,4 @@ class Kernel:
             return Lanes(self.builder, value)
         if kind is F64:
             return Lanes(self.builder, self.builder.bitcast(value, F64))
-        return Array(self.builder, self.builder.inttoptr(value, ir.PointerType()), kind)
+        return self.array(Lanes(self.builder, value), kind)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from common.randomness import SPARE, RandomStream
+from common.randomness import SPARE, ZEROS, RandomStream
 from private_step.compiling import Code, compiled
+from private_step.keystream import KeyStreams, OpenSsl, openssl
 
 GRID = 2.0**-16  # over the noise's standard deviation
 BLOCK = 1 << 16  # values made at a time, an even number: they stay in the cache
 BLOCKS_AT_ONCE = 8  # that threads share
+PARTS_FOR_A_THREAD = 2  # so that a thread that is held up leaves work to the others
 BYTES = 6  # of the key stream for a value: 12 for a pair
 POSITIVE = 0x7FFFFFFF
 WORTH_COMPILING = 1 << 18  # values from which on the compiled kernel is used
@@ -86,7 +89,7 @@ def _gaussian_over_grid(count: int, stream: RandomStream) -> Tensor:
     32. float32 holds a value to a 128th of a step of the grid where values are most dense.
     """
     pairs = -(-count // 2)
-    words = torch.frombuffer(stream.read(2 * BYTES * pairs), dtype=torch.int32).view(3, pairs)
+    words = torch.frombuffer(stream.read(_stream_bytes(count)), dtype=torch.int32).view(3, pairs)
     words[:2].bitwise_and_(POSITIVE)
     high, low, turn = words.to(torch.float32).unbind(0)
     uniform = high.add_(low.add_(0.5), alpha=2.0**-31).mul_(2.0**-31)  # in (0, 1]
@@ -108,10 +111,10 @@ def _is_plain(values: Tensor) -> bool:
 def _code() -> Code | None:
     """Compile the kernel, once in a process; None where llvmlite is not installed."""
     try:
-        from private_step.kernels import noise_kernel  # noqa: PLC0415 (llvmlite may be missing)
+        from private_step.kernels import Noise  # noqa: PLC0415 (llvmlite may be missing)
     except ImportError:
         return None
-    return compiled(noise_kernel())
+    return compiled(Noise())
 
 
 def _write_compiled(
@@ -123,14 +126,58 @@ def _write_compiled(
 ) -> None:
     """Write the noised mean, in as many threads as torch has.
 
-    Which bytes of the stream a value gets depends on its place alone, not on the threads.
+    Which bytes of the stream a value gets depends on its place alone, not on the threads, nor on
+    who makes them.
     """
+    values = (total, mean, *scales, -2 / GRID**2)
+    library = openssl()
+    if library is None:
+        _write_from_bytes(code, values, stream)
+    else:
+        _write_from_key(code, values, stream, library)
+
+
+_Values: TypeAlias = tuple[Tensor, Tensor, float, float, float]  # the kernel's, from the total on
+
+
+def _write_from_key(code: Code, values: _Values, stream: RandomStream, library: OpenSsl) -> None:
+    """Let each part make its words for itself, a block's at a time."""
+    count = len(values[0])
+    blocks = -(-count // BLOCK)
+    share = -(-blocks // (PARTS_FOR_A_THREAD * torch.get_num_threads()))
+    parts = -(-blocks // share)
+    length = _stream_bytes(count)
+    begin = stream.skip(length)
+    starts = [begin + share * part * BLOCK * BYTES for part in range(parts)]
+    words = torch.empty(parts * BLOCK * BYTES, dtype=torch.uint8)
+    with KeyStreams(library, stream.key, starts) as streams:
+        maker = (streams.update, streams.table, _zeros())
+        code.call(count, BLOCK, share, *values, words, *maker).run(parts)
+        made = streams.made()
+    if made != length:
+        why = f"OpenSSL made {made:,} of {length:,} bytes of noise; nothing was released"
+        raise RuntimeError(why)
+
+
+def _write_from_bytes(code: Code, values: _Values, stream: RandomStream) -> None:
+    """Make the words of some blocks beforehand."""
+    total, mean, *scales = values
     most = BLOCK * BLOCKS_AT_ONCE
-    room = bytearray(min(len(total) + 1, most) * BYTES + SPARE)
+    room = bytearray(_stream_bytes(min(len(total), most)) + SPARE)
     words = torch.frombuffer(room, dtype=torch.uint8)
-    call = code.call(0, BLOCK, words, total, mean, *scales, -2 / GRID**2)
     for start in range(0, len(total), most):
-        count = min(most, len(total) - start)
-        stream.read_into(room, 2 * BYTES * -(-count // 2))
-        places = (each.data_ptr() + start * each.element_size() for each in (total, mean))
-        call.run(-(-count // BLOCK), count, BLOCK, words.data_ptr(), *places)
+        before, after = total[start : start + most], mean[start : start + most]
+        stream.read_into(room, _stream_bytes(len(before)))
+        call = code.call(len(before), BLOCK, 1, before, after, *scales, words, 0, 0, 0)
+        call.run(-(-len(before) // BLOCK))
+
+
+def _stream_bytes(count: int) -> int:
+    """Return how many bytes of the key stream so many values take."""
+    return 2 * BYTES * -(-count // 2)
+
+
+@cache
+def _zeros() -> Tensor:
+    """Return what a kernel encrypts, so that the key stream itself comes out."""
+    return torch.zeros(len(ZEROS), dtype=torch.uint8)

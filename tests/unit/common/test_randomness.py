@@ -82,3 +82,11 @@ def test_no_two_gateways_share_a_seeds_noise():
     secrets = {InsecureSeed(7, name).secret(purpose="p", round="1") for name in ("a", "b")}
     assert len(secrets) == 2
     assert InsecureSeed(7, "a").secret(purpose="p", round="1") in secrets
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 100, (1 << 20) + 7])
+def test_bytes_that_are_passed_over_are_not_read_again(stream, count):
+    whole = RandomStream(KEY).read(count + 80)
+    assert stream.read(40) == whole[:40]
+    assert stream.skip(count) == 40
+    assert stream.read(40) == whole[40 + count :]
