@@ -33,7 +33,7 @@ from private_step.errors import (
     UnsupportedModule,
 )
 from private_step.rules import Rule, rule_of
-from private_step.tape import Tape
+from private_step.tape import Tape, Workspace
 from private_step.units import Units
 
 Batch: TypeAlias = tuple[Tensor, ...]  # each of shape (records, ...)
@@ -90,6 +90,7 @@ class ClippedGradients:
         self.use(self.parameters)
         self.expect(expected_units)
         self._ran: set[str] = set()
+        self._workspace = Workspace()
 
     def expect(self, units: float) -> None:
         """Make the margin for batches of so many units on average: a public constant."""
@@ -190,7 +191,7 @@ class ClippedGradients:
         return norms
 
     def _backward(self, batch: Batch, units: Units) -> Tape:
-        tape = Tape(units, self._sums, self.total)
+        tape = Tape(units, self._sums, self.total, self._workspace)
         for p in self._named.values():
             p.grad = None
         with torch.enable_grad(), self._watching(tape):

@@ -7,6 +7,7 @@ the units' squared norms, and how to add the clipped gradients once all norms ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -20,12 +21,32 @@ Observe: TypeAlias = Callable[[Tensor], None]  # takes the gradient of an output
 AddClipped: TypeAlias = Callable[[Tensor], None]  # takes one factor for each unit, shape (units,)
 
 
+class Workspace:
+    """Memory that is used again and again: the system takes its time to clear fresh pages."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._held: Tensor | None = None
+
+    def room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return room for values of the kind that `like` has; it takes what was given before."""
+        count = math.prod(shape)
+        held = self._held
+        fits = held is not None and (held.dtype, held.device) == (like.dtype, like.device)
+        if held is None or not fits or len(held) < count:
+            held = self._held = like.new_empty(count)
+        return held[:count].view(shape)
+
+
 class Tape:
     """The book of one micro-batch."""
 
-    def __init__(self, units: Units, sums: Mapping[Tensor, Tensor], like: Tensor) -> None:
+    def __init__(
+        self, units: Units, sums: Mapping[Tensor, Tensor], like: Tensor, workspace: Workspace
+    ) -> None:
         """Book for `units`; `sums` has the sum of clipped gradients of each trained parameter."""
         self.units = units
+        self.workspace = workspace  # for what is used up at once
         self.squared = like.new_zeros(units.count)  # norms, over what was booked
         self.module = ""  # the name of the one that is running
         self._sums = sums

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
-from private_step.affine import AffineSums, book_affine, raised_gram_norms
+from private_step.affine import (
+    KEPT_VALUES,
+    AffineSums,
+    book_affine,
+    raised_gram_norms,
+    weighted_product,
+)
+from private_step.products import product
 from private_step.rules import book_per_record, rule_for
-from private_step.tape import Tape
+from private_step.tape import Tape, Workspace
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d
 
@@ -33,36 +42,112 @@ def _convolve(
     module: Convolution, tape: Tape, x: Tensor, function: Callable[..., Tensor]
 ) -> Tensor:
     tape.check_first_dimension(x)
-    weight, bias = module.weight, module.bias
-    by_rows = _is_by_rows(module)
-    padded = x if by_rows else _padded(module, x)
-    output = function(
-        padded,
-        weight.detach(),
-        None if bias is None else bias.detach(),
-        module.stride,
-        module.padding if by_rows else 0,
-        module.dilation,
-        module.groups,
+    sums = tape.sum_of(module.weight), tape.sum_of(module.bias)
+    weight, bias = (
+        None if each is None else each.detach() for each in (module.weight, module.bias)
     )
-    weight_sum, bias_sum = tape.sum_of(weight), tape.sum_of(bias)
-    seen = padded.detach()
+    if _is_by_rows(module):
+        padding = int(module.padding[0])
+        given = ((weight, bias), padding, tape.workspace)
+        output: Tensor = _ByRows.apply(x, *given)  # type: ignore[no-untyped-call]
+        seen = x.detach().transpose(1, 2)
+        return tape.watch(output, x, partial(_observe_rows, module, tape, seen, sums))
+    padded = _padded(module, x)
+    how = (module.stride, 0, module.dilation, module.groups)
+    output = function(padded, weight, bias, *how)
+    return tape.watch(output, x, partial(_observe, module, tape, padded.detach(), sums))
 
-    def observe(gradient: Tensor) -> None:
-        if weight_sum is None:
-            _book(tape, seen, gradient, (None, bias_sum))
-        elif by_rows and _gram_is_cheaper(tape, gradient, weight):
-            squared = _norms_by_rows(module, seen, gradient, ones=0 if bias_sum is None else 1)
-            rows = (seen, gradient)
-            tape.book(squared, partial(_add_weighted, tape, module, rows, (weight_sum, bias_sum)))
-        elif module.groups > 1:
-            book_per_record(tape, _grouped(module, seen, gradient), weight_sum)
-            _book(tape, seen, gradient, (None, bias_sum))
-        else:
-            patches = _patches(module, _padded(module, seen) if by_rows else seen, gradient)
-            _book(tape, patches, gradient, (weight_sum.flatten(1), bias_sum))
 
-    return tape.watch(output, x, observe)
+_Sums: TypeAlias = tuple[Tensor | None, Tensor | None]  # of the weight and of the bias
+
+
+def _observe(
+    module: Convolution, tape: Tape, padded: Tensor, sums: _Sums, gradient: Tensor
+) -> None:
+    weight, bias = sums
+    if weight is None:
+        _book(tape, padded, gradient, sums)
+    elif module.groups > 1:
+        book_per_record(tape, _grouped(module, padded, gradient), weight)
+        _book(tape, padded, gradient, (None, bias))
+    else:
+        _book(tape, _patches(module, padded, gradient), gradient, (weight.flatten(1), bias))
+
+
+def _observe_rows(
+    module: Convolution, tape: Tape, rows: Tensor, sums: _Sums, gradient: Tensor
+) -> None:
+    weight, _ = sums
+    if weight is None or not _gram_is_cheaper(tape, gradient, weight):
+        _observe(module, tape, _padded(module, rows.transpose(1, 2)), sums, gradient)
+        return
+    above = gradient.transpose(1, 2)
+    squared = _norms_by_rows(module, rows, above, ones=0 if sums[1] is None else 1)
+    tape.book(squared, partial(_add_weighted, tape, module, (rows, above), (weight, sums[1])))
+
+
+class _ByRows(Function):
+    """A plain convolution over one dimension: a product of the weight with rows side by side.
+
+    The products of oneDNN keep more of the processor busy than its convolutions do.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        parameters: tuple[Tensor, Tensor | None],
+        padding: int,
+        workspace: Workspace,
+    ) -> Tensor:
+        """Return the output, of shape (records, out, positions); x: (records, channels, length)."""
+        weight, bias = parameters
+        ctx.kept = (weight, padding, workspace)
+        windows = _Windows(x.transpose(1, 2), weight.shape[2], padding, workspace)
+        found = windows.times(weight.permute(0, 2, 1), bias)
+        return found.transpose_(1, 2)  # no view, so that what follows may change it in place
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, padding, workspace = ctx.kept
+        size = weight.shape[2]
+        windows = _Windows(gradients[0].transpose(1, 2), size, size - 1 - padding, workspace)
+        found = windows.times(weight.flip(2).permute(1, 2, 0))
+        return found.transpose_(1, 2), None, None, None
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Each `size` rows in a row side by side, written out for some records at a time."""
+
+    rows: Tensor  # shape (records, length, width)
+    size: int
+    padding: int  # rows of zeros on either side; below 0: rows that are left out
+    workspace: Workspace
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Give records, and what they have, shape (records, positions, size x width)."""
+        records, length, width = self.rows.shape
+        positions = length + 2 * self.padding - self.size + 1
+        at_once = max(1, KEPT_VALUES // (positions * self.size * width))
+        for start in range(0, records, at_once):
+            here = slice(start, start + at_once)
+            rows = self.rows[here]
+            shape = (len(rows), positions, self.size, width)
+            room = self.workspace.room(shape, rows)
+            for place in range(self.size):
+                ahead = place - self.padding  # the row of the first position
+                first, last = max(0, -ahead), min(positions, length - ahead)
+                room[:, :first, place] = 0.0
+                room[:, first:last, place] = rows[:, first + ahead : last + ahead]
+                room[:, last:, place] = 0.0
+            yield here, room.flatten(2)
+
+    def times(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the products with a weight, (out, size, width), plus a bias, (out,)."""
+        flat = weight.reshape(len(weight), -1)
+        found = [product(windows, flat, bias) for _, windows in self]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _book(
@@ -82,15 +167,15 @@ def _add_weighted(
     factors: Tensor,
 ) -> None:
     """Add the weight's gradient over all records, each weighted by its unit's factor."""
-    x, gradient = rows
+    x, above = rows
     weight, bias = sums
-    weighted = gradient * tape.units.spread(factors).view(-1, *[1] * (gradient.dim() - 1))
-    how = (module.stride, module.padding, module.dilation, False, [0], module.groups)
-    only_weight = [False, True, False]
-    back = torch.ops.aten.convolution_backward
-    weight.add_(back(weighted, x, module.weight.detach(), None, *how, only_weight)[1])
+    _, into, size = weight.shape
+    of_record = tape.units.spread(factors)
+    for here, windows in _Windows(x, size, int(module.padding[0]), tape.workspace):
+        found = weighted_product(above[here], windows, of_record[here, None, None])
+        weight.add_(torch.unflatten(found, 1, (size, into)).transpose(1, 2))
     if bias is not None:
-        bias.add_(weighted.sum(dim=(0, 2)))
+        bias.add_(of_record @ above.sum(dim=1))
 
 
 def _is_by_rows(module: Convolution) -> bool:
@@ -106,17 +191,17 @@ def _gram_is_cheaper(tape: Tape, gradient: Tensor, weight: Tensor) -> bool:
 
 
 def _norms_by_rows(module: Convolution, x: Tensor, gradient: Tensor, *, ones: int) -> Tensor:
-    """Return squared norms for a one-dimensional convolution of stride 1, without patches.
+    """Return squared norms for a plain convolution over one dimension, without patches.
 
     Two patches' inner product is a sum along a diagonal of the Gram matrix of the input's rows.
     """
-    size, padding, out = module.kernel_size[0], int(module.padding[0]), gradient.shape[2]
-    between = functional.pad(torch.bmm(x.transpose(1, 2), x), [padding] * 4)
+    size, padding, out = module.kernel_size[0], int(module.padding[0]), gradient.shape[1]
+    between = functional.pad(torch.bmm(x, x.transpose(1, 2)), [padding] * 4)
     of_patches = between[:, :out, :out].clone()
     for shift in range(1, size):
         of_patches += between[:, shift : shift + out, shift : shift + out]
-    over_gradient = torch.bmm(gradient.transpose(1, 2), gradient)
-    terms = x.shape[1] * size + gradient.shape[1]
+    over_gradient = torch.bmm(gradient, gradient.transpose(1, 2))
+    terms = x.shape[2] * size + gradient.shape[2]
     return raised_gram_norms(over_gradient, of_patches, ones=ones, terms=terms)
 
 
