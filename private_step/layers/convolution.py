@@ -104,15 +104,18 @@ class _ByRows(Function):
         weight, bias = parameters
         ctx.kept = (weight, padding, workspace)
         windows = _Windows(x.transpose(1, 2), weight.shape[2], padding, workspace)
-        found = windows.times(weight.permute(0, 2, 1), bias)
+        found = windows.times(weight.transpose(1, 2).flatten(1), bias)
         return found.transpose_(1, 2)  # no view, so that what follows may change it in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, padding, workspace = ctx.kept
-        size = weight.shape[2]
+        out, into, size = weight.shape
         windows = _Windows(gradients[0].transpose(1, 2), size, size - 1 - padding, workspace)
-        found = windows.times(weight.flip(2).permute(1, 2, 0))
+        turned = weight.new_empty(size, out, into)
+        for place in range(size):  # one by one: torch is slow at turning three dimensions
+            turned[place] = weight[:, :, size - 1 - place]
+        found = windows.times(turned.flatten(0, 1).t())
         return found.transpose_(1, 2), None, None, None
 
 
@@ -138,15 +141,15 @@ class _Windows:
             for place in range(self.size):
                 ahead = place - self.padding  # the row of the first position
                 first, last = max(0, -ahead), min(positions, length - ahead)
-                room[:, :first, place] = 0.0
                 room[:, first:last, place] = rows[:, first + ahead : last + ahead]
-                room[:, last:, place] = 0.0
+                if last - first < positions:
+                    room[:, :first, place] = 0.0
+                    room[:, last:, place] = 0.0
             yield here, room.flatten(2)
 
     def times(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the products with a weight, (out, size, width), plus a bias, (out,)."""
-        flat = weight.reshape(len(weight), -1)
-        found = [product(windows, flat, bias) for _, windows in self]
+        """Return the products with a weight, (out, size x width), plus a bias, (out,)."""
+        found = [product(windows, weight, bias) for _, windows in self]
         return found[0] if len(found) == 1 else torch.cat(found)
 
 
