@@ -84,9 +84,8 @@ class KeyStreams:
         """Begin a part at each of these bytes of the stream."""
         self._library = library
         self.update = library.address("EVP_EncryptUpdate")
-        self.table: Tensor = torch.zeros(len(starts), COLUMNS, dtype=torch.int64)
-        for row, start in zip(self.table, starts, strict=True):
-            row[CONTEXT] = library.begin(key, start)
+        rows = [[library.begin(key, start), 0, 0] for start in starts]
+        self.table: Tensor = torch.tensor(rows, dtype=torch.int64)
 
     def __enter__(self) -> Self:
         """Return itself."""

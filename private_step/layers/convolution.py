@@ -135,16 +135,9 @@ class _Windows:
         at_once = max(1, KEPT_VALUES // (positions * self.size * width))
         for start in range(0, records, at_once):
             here = slice(start, start + at_once)
-            rows = self.rows[here]
-            shape = (len(rows), positions, self.size, width)
-            room = self.workspace.room(shape, rows)
-            for place in range(self.size):
-                ahead = place - self.padding  # the row of the first position
-                first, last = max(0, -ahead), min(positions, length - ahead)
-                room[:, first:last, place] = rows[:, first + ahead : last + ahead]
-                if last - first < positions:
-                    room[:, :first, place] = 0.0
-                    room[:, last:, place] = 0.0
+            padded = functional.pad(self.rows[here], [0, 0, self.padding, self.padding])
+            room = self.workspace.room((len(padded), positions, self.size, width), padded)
+            room.copy_(padded.unfold(1, self.size, 1).transpose(2, 3))
             yield here, room.flatten(2)
 
     def times(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -20,7 +20,7 @@ from private_step.products import product
 if TYPE_CHECKING:
     from private_step.layers.gate_kernels import Tile
 
-WORTH_COMPILING = 1 << 16  # values of all gates of a pass from which on the steps are compiled
+WORTH_COMPILING = 1 << 14  # values of all gates of a pass from which on the steps are compiled
 
 #: Takes what was multiplied in each step, x and the state before side by side, (T, R, D + H), and
 #: the gradients of the products, (T, R, gates): from x and from the state, or of both together.
