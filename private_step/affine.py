@@ -198,10 +198,15 @@ def weighted_product(gradient: Tensor, x: Tensor, weights: Tensor) -> Tensor:
     Args:
         gradient: shape (..., ..., out).
         x: shape (..., ..., in).
-        weights: of a shape that both can be multiplied by.
+        weights: of a shape that both can be multiplied by, the last dimension 1.
     """
     if x.shape[2] <= gradient.shape[2]:
-        turned = (x * weights).flatten(0, 1).t().contiguous()
-        return product(turned, gradient.flatten(0, 1).t()).t()
-    turned = (gradient * weights).flatten(0, 1).t().contiguous()
-    return product(turned, x.flatten(0, 1).t())
+        return product(_weighted_and_turned(x, weights), gradient.flatten(0, 1).t()).t()
+    return product(_weighted_and_turned(gradient, weights), x.flatten(0, 1).t())
+
+
+def _weighted_and_turned(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return the product of the two, from (..., ..., width) to (width, rows)."""
+    turned = rows.new_empty(rows.shape[2], *rows.shape[:2])
+    torch.mul(rows.permute(2, 0, 1), weights.permute(2, 0, 1), out=turned)
+    return turned.flatten(1)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -28,14 +29,15 @@ class Workspace:
         """Hold nothing yet."""
         self._held: Tensor | None = None
 
-    def room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def rooms(self, shapes: tuple[tuple[int, ...], ...], like: Tensor) -> list[Tensor]:
         """Return room for values of the kind that `like` has; it takes what was given before."""
-        count = math.prod(shape)
+        counts = [math.prod(shape) for shape in shapes]
         held = self._held
         fits = held is not None and (held.dtype, held.device) == (like.dtype, like.device)
-        if held is None or not fits or len(held) < count:
-            held = self._held = like.new_empty(count)
-        return held[:count].view(shape)
+        if held is None or not fits or len(held) < sum(counts):
+            held = self._held = like.new_empty(sum(counts))
+        pieces = torch.split(held[: sum(counts)], counts)
+        return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 class Tape:

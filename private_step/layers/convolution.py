@@ -131,12 +131,17 @@ class _Windows:
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         """Give records, and what they have, shape (records, positions, size x width)."""
         records, length, width = self.rows.shape
-        positions = length + 2 * self.padding - self.size + 1
+        around = length + 2 * self.padding
+        positions = around - self.size + 1
         at_once = max(1, KEPT_VALUES // (positions * self.size * width))
         for start in range(0, records, at_once):
             here = slice(start, start + at_once)
-            padded = functional.pad(self.rows[here], [0, 0, self.padding, self.padding])
-            room = self.workspace.room((len(padded), positions, self.size, width), padded)
+            rows = self.rows[here]
+            shapes = (len(rows), around, width), (len(rows), positions, self.size, width)
+            padded, room = self.workspace.rooms(shapes, rows)
+            if self.padding > 0:
+                padded[:, : self.padding] = padded[:, -self.padding :] = 0.0
+            _within(padded, self.padding).copy_(_within(rows, -self.padding))
             room.copy_(padded.unfold(1, self.size, 1).transpose(2, 3))
             yield here, room.flatten(2)
 
@@ -144,6 +149,11 @@ class _Windows:
         """Return the products with a weight, (out, size x width), plus a bias, (out,)."""
         found = [product(windows, weight, bias) for _, windows in self]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _within(rows: Tensor, count: int) -> Tensor:
+    """Return the rows but for so many on either side."""
+    return rows[:, count:-count] if count > 0 else rows
 
 
 def _book(
@@ -171,7 +181,8 @@ def _add_weighted(
         found = weighted_product(above[here], windows, of_record[here, None, None])
         weight.add_(torch.unflatten(found, 1, (size, into)).transpose(1, 2))
     if bias is not None:
-        bias.add_(of_record @ above.sum(dim=1))
+        of_position = of_record[:, None].expand(-1, above.shape[1]).flatten()
+        bias.add_(of_position @ above.flatten(0, 1))
 
 
 def _is_by_rows(module: Convolution) -> bool:
