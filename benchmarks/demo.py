@@ -1,13 +1,16 @@
 """What a whole private federation reaches, and how long it takes.
 
     python -m benchmarks.demo [--corpus letters] [--figure docs/images/letters.svg]
+    python -m benchmarks.demo --corpus letters --cost-of-privacy 3
 
-One JSON line per corpus; a corpus that is not there is left out and said so on standard error.
+One JSON line per corpus; a corpus that is not there is left out and said so on standard error. The
+second form runs the demo so often with clipping and noise and so often without, in turns.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,13 +21,19 @@ import typer
 
 from benchmarks.machine import ROOT, described
 
+WITHOUT_PRIVACY = Path(__file__).parent / "without_privacy"
+
 
 def main(
     corpus: Annotated[list[str] | None, typer.Option(help="Which corpora.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the first result.")] = None,
+    cost_of_privacy: Annotated[int, typer.Option(help="Runs of each kind to compare.")] = 0,
 ) -> None:
     """Run the demo on each corpus and print what it found."""
     for number, name in enumerate(corpus or ["letters", "bc5cdr"]):
+        if cost_of_privacy:
+            compare(name, cost_of_privacy)
+            continue
         result = measure(name)
         if result is None:
             continue
@@ -33,12 +42,40 @@ def main(
             draw(result, figure)
 
 
-def measure(corpus: str) -> dict[str, Any] | None:
+def compare(corpus: str, runs: int) -> None:
+    """Print the shortest times of private and of not private runs, and their ratio."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(runs):
+        for private, times in seconds.items():
+            result = measure(corpus, private=private)
+            if result is None:
+                return
+            times.append(result["seconds"])
+    shortest = {private: min(times) for private, times in seconds.items()}
+    line = {
+        "benchmark": "demo_cost_of_privacy",
+        "corpus": corpus,
+        "seconds_private": shortest[True],
+        "seconds_not_private": shortest[False],
+        "ratio": round(shortest[True] / shortest[False], 3),
+        "runs": runs,
+    }
+    print(json.dumps({**line, **described()}), flush=True)
+
+
+def measure(corpus: str, *, private: bool = True) -> dict[str, Any] | None:
     """Return what one demo found, or None if it could not run."""
+    environment = dict(os.environ)
+    if not private:
+        environment["PYTHONPATH"] = f"{WITHOUT_PRIVACY}{os.pathsep}{ROOT}"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "cli", "demo", "--corpus", corpus, "--format", "json"]
         found = subprocess.run(  # noqa: S603 - ours
-            [*command, "--out", f"{folder}/model"], stdout=subprocess.PIPE, cwd=ROOT, check=False
+            [*command, "--out", f"{folder}/model"],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            check=False,
+            env=environment,
         )
     result: dict[str, Any] = json.loads(found.stdout or b"{}")
     if found.returncode or "f1" not in result:

@@ -15,11 +15,6 @@ from private_step import Batch, ClippedGradients, Loss
 from private_step.checks import check_records_alone, check_rules
 from private_step.clipped import MOST_UNITS_AT_ONCE
 
-#: Units of many records are added in more and smaller pieces. In the terms of `MARGIN` in
-#: `private_step.clipped`, J K n^2 + J (J n)^2 for J n = 1024 units at most doubles where every unit
-#: is alone in its piece, n = 1; so does the cube of the units that the margin is made for.
-ALONE_IN_A_PIECE = 1.26
-
 
 class NotInOneBackward(RequestError):
     """The task's model is none that one backward pass can train privately."""
@@ -63,7 +58,7 @@ class OneBackward:
         """
         gradients = self._gradients
         gradients.use(parameters)
-        gradients.expect(expected * ALONE_IN_A_PIECE)
+        gradients.expect(expected)
         gradients.clear()
         count = 0.0
         for some in packed(units, self._at_once):

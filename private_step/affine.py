@@ -15,9 +15,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,20 +28,9 @@ UNIT_ROUNDOFF = 2.0**-24  # of float32
 KEPT_VALUES = 1 << 22  # float32, 16 MiB: at most so much of whole gradients is kept for a layer
 
 
-@dataclass(frozen=True)
-class AffineSums:
-    """Where a layer's clipped gradients go; None: not trained."""
-
-    weight: Tensor | None  # shape (out, in)
-    biases: tuple[Tensor, ...] = ()  # each of shape (out,); all have the same gradient
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """The same, of a layer whose weight is trained."""
-
-    weight: Tensor
-    biases: tuple[Tensor, ...]
+#: Where the clipped gradients of a weight, (out, in), and of a bias, (out,), go; None: not trained.
+Sums: TypeAlias = tuple[Tensor | None, Tensor | None]
+_Trained: TypeAlias = tuple[Tensor, Tensor | None]  # the same, of a layer whose weight is trained
 
 
 def tokens(rows: Tensor) -> Tensor:
@@ -52,8 +40,8 @@ def tokens(rows: Tensor) -> Tensor:
     return rows.flatten(1, -2)
 
 
-def book_affine(tape: Tape, x: Tensor, gradient: Tensor, sums: AffineSums) -> None:
-    """Book the gradient of a weight and biases.
+def book_affine(tape: Tape, x: Tensor, gradient: Tensor, sums: Sums) -> None:
+    """Book the gradients of a weight and a bias.
 
     Args:
         tape: the micro-batch's.
@@ -61,18 +49,19 @@ def book_affine(tape: Tape, x: Tensor, gradient: Tensor, sums: AffineSums) -> No
         gradient: of what came out, shape (records, tokens, out).
         sums: where the clipped gradients go.
     """
-    if sums.weight is None:
-        if sums.biases:
-            _book_bias(tape, gradient, sums.biases)
+    weight, bias = sums
+    if weight is None:
+        if bias is not None:
+            book_per_unit(tape, tape.units.summed(gradient.sum(dim=1)), bias)
         return
-    trained = _Trained(sums.weight, sums.biases)
+    trained = weight, bias
     x_of_unit, gradient_of_unit = tape.units.together(x), tape.units.together(gradient)
     tokens_of_unit, width = x_of_unit.shape[1:]
     out = gradient_of_unit.shape[2]
     if tokens_of_unit * (width + out) > width * out:
         _book_whole(tape, (x, gradient), (x_of_unit, gradient_of_unit), trained)
         return
-    squared = gram_squared_norms(x_of_unit, gradient_of_unit, ones=len(sums.biases))
+    squared = gram_squared_norms(x_of_unit, gradient_of_unit, ones=0 if bias is None else 1)
     tape.book(squared, partial(_add_weighted, tape, (x, gradient), trained))
 
 
@@ -125,43 +114,32 @@ def squared_norms(rows: Tensor) -> Tensor:
     return squares.mul_(1 + summands * UNIT_ROUNDOFF)
 
 
-def _book_bias(tape: Tape, gradient: Tensor, biases: Sequence[Tensor]) -> None:
-    per_unit = tape.units.summed(gradient.sum(dim=1))
+def book_per_unit(tape: Tape, of_unit: Tensor, total: Tensor) -> None:
+    """Book one parameter's gradients, shape (units, *parameter), held as they are."""
 
     def add(factors: Tensor) -> None:
-        total = factors @ per_unit
-        for bias in biases:
-            bias.add_(total)
+        total.add_((factors @ of_unit.flatten(1)).view_as(total))
 
-    tape.book(squared_norms(per_unit) * len(biases), add)
+    tape.book(squared_norms(of_unit), add)
 
 
 def _book_whole(
     tape: Tape, rows: tuple[Tensor, Tensor], of_unit: tuple[Tensor, Tensor], sums: _Trained
 ) -> None:
     """Book by way of whole gradients, which are smaller than the two Gram matrices."""
+    weight, bias = sums
     x, gradient = of_unit
     size = x.shape[2] * gradient.shape[2]
     if len(x) * size > KEPT_VALUES:
         squared = _squared_in_pieces(x, gradient, KEPT_VALUES // size)
-        if sums.biases:
-            squared += squared_norms(gradient.sum(dim=1)) * len(sums.biases)
+        if bias is not None:
+            squared += squared_norms(gradient.sum(dim=1))
         tape.book(squared, partial(_add_weighted, tape, rows, sums))
         return
     whole = torch.bmm(gradient.transpose(1, 2), x)
-    bias = gradient.sum(dim=1) if sums.biases else gradient.new_zeros(0, 0)
-    squared = squared_norms(whole)
-    if sums.biases:
-        squared += squared_norms(bias) * len(sums.biases)
-
-    def add(factors: Tensor) -> None:
-        sums.weight.add_((factors @ whole.flatten(1)).view_as(sums.weight))
-        if sums.biases:
-            total = factors @ bias
-            for each in sums.biases:
-                each.add_(total)
-
-    tape.book(squared, add)
+    book_per_unit(tape, whole, weight)
+    if bias is not None:
+        book_per_unit(tape, gradient.sum(dim=1), bias)
 
 
 def _squared_in_pieces(x: Tensor, gradient: Tensor, units_at_once: int) -> Tensor:
@@ -181,13 +159,12 @@ def _squared_in_pieces(x: Tensor, gradient: Tensor, units_at_once: int) -> Tenso
 def _add_weighted(tape: Tape, rows: tuple[Tensor, Tensor], sums: _Trained, factors: Tensor) -> None:
     """Add the product of all records' rows, each weighted by its unit's factor."""
     x, gradient = rows
+    weight, bias = sums
     weights = tape.units.spread(factors)[:, None, None]
-    sums.weight.add_(weighted_product(gradient, x, weights))
-    if sums.biases:
+    weight.add_(weighted_product(gradient, x, weights))
+    if bias is not None:
         per_token = weights.expand(-1, x.shape[1], 1).reshape(-1)
-        total = per_token @ gradient.flatten(0, 1)
-        for bias in sums.biases:
-            bias.add_(total)
+        bias.add_(per_token @ gradient.flatten(0, 1))
 
 
 def weighted_product(gradient: Tensor, x: Tensor, weights: Tensor) -> Tensor:

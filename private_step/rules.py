@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from private_step.affine import squared_norms
+from private_step.affine import book_per_unit
 from private_step.tape import Tape
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -103,12 +103,7 @@ def by_vmap(module: nn.Module, inputs: tuple[Any, ...], gradient: Tensor) -> dic
 
 def book_per_record(tape: Tape, of_record: Tensor, total: Tensor) -> None:
     """Book one parameter's gradients, shape (records, *parameter), held as they are."""
-    of_unit = tape.units.summed(of_record.flatten(1))
-
-    def add(factors: Tensor) -> None:
-        total.add_((factors @ of_unit).view_as(total))
-
-    tape.book(squared_norms(of_unit), add)
+    book_per_unit(tape, tape.units.summed(of_record), total)
 
 
 def _as_it_is(module: nn.Module, parameters: dict[str, Tensor], inputs: tuple[Any, ...]) -> Tensor:

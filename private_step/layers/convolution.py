@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from private_step.affine import (
     KEPT_VALUES,
-    AffineSums,
+    Sums,
     book_affine,
     raised_gram_norms,
     weighted_product,
@@ -58,12 +58,7 @@ def _convolve(
     return tape.watch(output, x, partial(_observe, module, tape, padded.detach(), sums))
 
 
-_Sums: TypeAlias = tuple[Tensor | None, Tensor | None]  # of the weight and of the bias
-
-
-def _observe(
-    module: Convolution, tape: Tape, padded: Tensor, sums: _Sums, gradient: Tensor
-) -> None:
+def _observe(module: Convolution, tape: Tape, padded: Tensor, sums: Sums, gradient: Tensor) -> None:
     weight, bias = sums
     if weight is None:
         _book(tape, padded, gradient, sums)
@@ -75,7 +70,7 @@ def _observe(
 
 
 def _observe_rows(
-    module: Convolution, tape: Tape, rows: Tensor, sums: _Sums, gradient: Tensor
+    module: Convolution, tape: Tape, rows: Tensor, sums: Sums, gradient: Tensor
 ) -> None:
     weight, _ = sums
     if weight is None or not _gram_is_cheaper(tape, gradient, weight):
@@ -156,13 +151,8 @@ def _within(rows: Tensor, count: int) -> Tensor:
     return rows[:, count:-count] if count > 0 else rows
 
 
-def _book(
-    tape: Tape, patches: Tensor, gradient: Tensor, sums: tuple[Tensor | None, Tensor | None]
-) -> None:
-    weight, bias = sums
-    biases = () if bias is None else (bias,)
-    positions = gradient.flatten(2).transpose(1, 2)
-    book_affine(tape, patches, positions, AffineSums(weight, biases))
+def _book(tape: Tape, patches: Tensor, gradient: Tensor, sums: Sums) -> None:
+    book_affine(tape, patches, gradient.flatten(2).transpose(1, 2), sums)
 
 
 def _add_weighted(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from private_step.affine import AffineSums, book_affine, tokens
+from private_step.affine import book_affine, tokens
 from private_step.products import product
 from private_step.rules import rule_for
 from private_step.tape import Observe, Tape
@@ -48,10 +48,9 @@ def watched_linear(
     tape.check_first_dimension(x)
     values, total = weight
     offset, offset_total = bias
-    sums = AffineSums(total, () if offset_total is None else (offset_total,))
 
     def observe(rows: Tensor, gradient: Tensor) -> None:
-        book_affine(tape, tokens(rows), tokens(gradient), sums)
+        book_affine(tape, tokens(rows), tokens(gradient), (total, offset_total))
 
     given = None if offset is None else offset.detach()
     weights = (values.detach(), given)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from private_step.affine import (
-    AffineSums,
+    Sums,
     book_affine,
     gram_squared_norms,
     weighted_product,
@@ -195,17 +195,16 @@ def _gru_booking(tape: Tape, mine: _Parameters) -> Book:
 
 
 _Pair: TypeAlias = tuple[Tensor, Tensor]
-_Sums: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
-def _book_apart(tape: Tape, rows: _Pair, above: _Pair, sums: tuple[_Sums, _Sums]) -> None:
+def _book_apart(tape: Tape, rows: _Pair, above: _Pair, sums: tuple[Sums, Sums]) -> None:
+    """Book a weight and a bias for each side; `sums`: of the weights, and of the biases."""
     for x, gradient, weight, bias in zip(rows, above, *sums, strict=True):
-        mine = AffineSums(weight, () if bias is None else (bias,))
-        book_affine(tape, x.transpose(0, 1), gradient.transpose(0, 1), mine)
+        book_affine(tape, x.transpose(0, 1), gradient.transpose(0, 1), (weight, bias))
 
 
 def _book_jointly(
-    tape: Tape, read: Tensor, of_gates: Tensor, sums: tuple[Tensor, Tensor, _Sums]
+    tape: Tape, read: Tensor, of_gates: Tensor, sums: tuple[Tensor, Tensor, Sums]
 ) -> None:
     """Book both weights and both biases with one pair of Gram matrices and one product."""
     of_input, of_hidden, of_biases = sums
