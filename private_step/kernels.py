@@ -64,9 +64,12 @@ def direction(turn: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def noised(total: Lanes, noise: Lanes, scales: tuple[Lanes, Lanes]) -> Lanes:
-    """Return round(total scales[0] + noise) scales[1], rounded in float64."""
-    values = total.double() * scales[0] + noise.double()
-    return (values.rint() * scales[1]).single()
+    """Return round(total scales[0] + noise) scales[1].
+
+    The sum is rounded once, to float32, from what it is exactly: whatever is done to it then is
+    post-processing.
+    """
+    return total.fused(scales[0], noise).rint() * scales[1]
 
 
 class Noise(Kernel):
@@ -112,7 +115,7 @@ class Noise(Kernel):
             return length * along, length * across
 
         def add(place: Lanes, noise: Lanes, width: int) -> None:
-            scales = self._inner.in_all(width), self._outer.in_all(width)
+            scales = self._inner.single().in_all(width), self._outer.single().in_all(width)
             after.store(place, noised(before.load(place, width), noise, scales))
 
         def of_pairs(place: Lanes, width: int) -> None:

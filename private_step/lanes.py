@@ -87,10 +87,6 @@ class Lanes:
             return self._made(self.builder.fptrunc(self.value, kind))
         return self._made(self.builder.sitofp(self.value, kind))
 
-    def double(self) -> Lanes:
-        """Return float32 as float64."""
-        return self._made(self.builder.fpext(self.value, self._wide(F64)))
-
     def whole(self) -> Lanes:
         """Return the whole numbers, int32, that float32 values hold."""
         return self._made(self.builder.fptosi(self.value, self._wide(I32)))
@@ -102,6 +98,10 @@ class Lanes:
     def of_bits(self) -> Lanes:
         """Return the float32 that these bits are."""
         return self._made(self.builder.bitcast(self.value, self._wide(F32)))
+
+    def fused(self, factor: Lanes, summand: Lanes) -> Lanes:
+        """Return the product with `factor` plus `summand`, rounded once."""
+        return self._call("fma", factor, summand)
 
     def sqrt(self) -> Lanes:
         """Return the square roots."""
@@ -141,15 +141,14 @@ class Lanes:
             return self._made(ir.Constant(kind, [number] * kind.count))
         return self._made(ir.Constant(kind, number))
 
-    def _call(self, name: str) -> Lanes:
+    def _call(self, name: str, *others: Lanes) -> Lanes:
         kind = self.value.type
-        suffix = "f32" if self._element() is F32 else "f64"
-        if isinstance(kind, ir.VectorType):
-            suffix = f"v{kind.count}{suffix}"
+        suffix = f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"
         module, full = self.builder.module, f"llvm.{name}.{suffix}"
-        known = module.globals.get(full)
-        function = known or ir.Function(module, ir.FunctionType(kind, [kind]), full)
-        return self._made(self.builder.call(function, [self.value]))
+        given = [self.value, *(each.value for each in others)]
+        taken = ir.FunctionType(kind, [kind] * len(given))
+        function = module.globals.get(full) or ir.Function(module, taken, full)
+        return self._made(self.builder.call(function, given))
 
     def _wide(self, kind: Any) -> Any:
         own = self.value.type

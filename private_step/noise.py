@@ -19,8 +19,8 @@ from private_step.compiling import Code, compiled
 from private_step.keystream import KeyStreams, OpenSsl, openssl
 
 GRID = 2.0**-16  # over the noise's standard deviation
-BLOCK = 1 << 16  # values made at a time, an even number: they stay in the cache
-BLOCKS_AT_ONCE = 8  # that threads share
+BLOCK = 1 << 15  # values made at a time, an even number: they stay in the cache
+BLOCKS_AT_ONCE = 16  # that threads share
 PARTS_FOR_A_THREAD = 2  # so that a thread that is held up leaves work to the others
 BYTES = 6  # of the key stream for a value: 12 for a pair
 POSITIVE = 0x7FFFFFFF

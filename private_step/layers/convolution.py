@@ -176,7 +176,7 @@ def _add_weighted(
 
 
 def _is_by_rows(module: Convolution) -> bool:
-    """Whether patches overlap so plainly that they need not be written out."""
+    """Whether each position sees rows that lie side by side, or zeros."""
     plain = (module.stride, module.dilation, module.groups) == ((1,), (1,), 1)
     return plain and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 

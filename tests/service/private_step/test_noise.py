@@ -116,8 +116,8 @@ def test_the_mean_is_the_multiples_over_the_constant():
     blocks = [noised_multiples(piece, 0.5, stream) for piece in sums.split(BLOCK)]
     mean = noised_mean(sums, 0.5, 8.0, RandomStream(bytes(32)))
     expected = (torch.cat(blocks) * (0.5 * GRID / 8.0)).float()
-    # two ways to the same noise: they may round to neighbours on the grid, rarely
-    assert float((mean != expected).float().mean()) < 0.01
+    # before they go to the grid one rounds to 24 bits, one to 53: neighbours on it, seldom
+    assert float((mean != expected).float().mean()) < 0.03
     assert float((mean - expected).abs().max()) <= 1.01 * 0.5 * GRID / 8.0
 
 

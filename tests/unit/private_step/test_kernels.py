@@ -62,7 +62,7 @@ def test_what_is_noised_is_rounded_before_it_is_scaled():
     total, added, mean, inner, outer, count = kernel.arguments
 
     def body(place, width):
-        scales = inner.in_all(width), outer.in_all(width)
+        scales = inner.single().in_all(width), outer.single().in_all(width)
         mean.store(place, noised(total.load(place, width), added.load(place, width), scales))
 
     kernel.each_part(lambda _: kernel.each(count, body))
@@ -81,8 +81,8 @@ def test_the_compiled_noise_is_that_of_torch_and_touches_nothing_else(count, mon
     monkeypatch.setattr(noise, "WORTH_COMPILING", 1)
     kept = sums[count:].clone()
     found = noise.noised_mean(sums[:count], 0.5, 8.0, RandomStream(bytes(32)), out=sums[:count])
-    # two ways to the same noise: they may round to neighbours on the grid, rarely
-    assert float((found != expected.float()).float().mean()) < 0.01 + 1 / count
+    # before they go to the grid one rounds to 24 bits, one to 53: neighbours on it, seldom
+    assert float((found != expected.float()).float().mean()) < 0.03 + 1 / count
     assert float((found - expected).abs().max()) <= 1.01 * step
     assert torch.equal(sums[count:], kept)
 
