@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from private_step.keystream import COLUMNS, CONTEXT, MADE, WRITTEN
+from private_step.keystream import COLUMNS, CONTEXT, MADE, WRITTEN, ZEROS_AT_ONCE
 from private_step.lanes import F32, F64, I32, I64, Array, Kernel, Lanes
 
 POSITIVE = 0x7FFFFFFF
@@ -16,7 +16,6 @@ ROOT_HALF = 0x3F3504F3  # the bits of the square root of one half
 WORD = 31  # bits of a word without its sign
 WORDS, WORD_BYTES = 3, 4  # for a pair of values
 ADDRESS_BYTES = 8
-ZEROS_AT_ONCE = 1 << 14  # bytes that are encrypted in one call: they stay in the first cache
 QUARTER = 30  # a quarter turn is 2^30
 QUARTER_TURN = math.pi / 2 / 2**30
 SIGN = 30  # by so many bits the second bit becomes a float32's sign

@@ -22,6 +22,7 @@ from common.randomness import CIPHER_BLOCK, KEY_BYTES, ZEROS, RandomStream
 
 CONTEXT, MADE, WRITTEN = range(3)  # the columns of `KeyStreams.table`
 COLUMNS = 3
+ZEROS_AT_ONCE = 1 << 14  # bytes that are encrypted in one call: they stay in the first cache
 POINTER, INT = ctypes.c_void_p, ctypes.c_int
 #: OpenSSL's functions: what they return and take.
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from common.randomness import SPARE, ZEROS, RandomStream
+from common.randomness import SPARE, RandomStream
 from private_step.compiling import Code, compiled
-from private_step.keystream import KeyStreams, OpenSsl, openssl
+from private_step.keystream import ZEROS_AT_ONCE, KeyStreams, OpenSsl, openssl
 
 GRID = 2.0**-16  # over the noise's standard deviation
 BLOCK = 1 << 15  # values made at a time, an even number: they stay in the cache
@@ -180,4 +180,4 @@ def _stream_bytes(count: int) -> int:
 @cache
 def _zeros() -> Tensor:
     """Return what a kernel encrypts, so that the key stream itself comes out."""
-    return torch.zeros(len(ZEROS), dtype=torch.uint8)
+    return torch.zeros(ZEROS_AT_ONCE, dtype=torch.uint8)

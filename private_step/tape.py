@@ -97,9 +97,8 @@ class Tape:
 
     def add_clipped(self, factors: Tensor) -> None:
         """Add every booked gradient times its unit's factor, shape (units,), to the sums."""
-        for add in self._booked:
-            add(factors)
-        self._booked.clear()
+        while self._booked:
+            self._booked.pop()(factors)  # what it held is free for the next
 
 
 class _Start(Function):
