@@ -21,10 +21,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from private_step.grams import UNIT_ROUNDOFF, gram_squared_norms
 from private_step.products import product
 from private_step.tape import Tape
 
-UNIT_ROUNDOFF = 2.0**-24  # of float32
 KEPT_VALUES = 1 << 22  # float32, 16 MiB: at most so much of whole gradients is kept for a layer
 
 
@@ -63,45 +63,6 @@ def book_affine(tape: Tape, x: Tensor, gradient: Tensor, sums: Sums) -> None:
         return
     squared = gram_squared_norms(x_of_unit, gradient_of_unit, ones=0 if bias is None else 1)
     tape.book(squared, partial(_add_weighted, tape, (x, gradient), trained))
-
-
-def gram_squared_norms(x: Tensor, gradient: Tensor, *, ones: int) -> Tensor:
-    """Return the squared norm of each unit's gradient of a product; see `raised_gram_norms`.
-
-    Args:
-        x: what the weight multiplied, shape (units, tokens, in).
-        gradient: of what came out, shape (units, tokens, out).
-        ones: how many biases there are.
-    """
-    over_gradient = torch.bmm(gradient, gradient.transpose(1, 2))
-    over_x = torch.bmm(x, x.transpose(1, 2))
-    terms = x.shape[2] + gradient.shape[2]
-    return raised_gram_norms(over_gradient, over_x, ones=ones, terms=terms)
-
-
-def raised_gram_norms(over_gradient: Tensor, over_x: Tensor, *, ones: int, terms: int) -> Tensor:
-    r"""Return the squared norm of each unit's gradient, and at least that.
-
-    .. math:: \sum_{t,s} \langle g_t, g_s \rangle (\langle x_t, x_s \rangle + n)
-       + \gamma \Bigl(\sum_t \lVert g_t \rVert \sqrt{\lVert x_t \rVert^2 + n}\Bigr)^2
-
-    Args:
-        over_gradient: all inner products of g, shape (units, tokens, tokens); it is used up.
-        over_x: all inner products of x, likewise.
-        ones: n, how many biases there are.
-        terms: how many terms the two inner products sum, together.
-
-    Returns:
-        Shape (units,). gamma is the rounding bound of the inner products and of the two sums over
-        tokens, which are taken one after the other.
-    """
-    if ones:
-        over_x.add_(ones)
-    lengths = over_gradient.diagonal(dim1=1, dim2=2) * over_x.diagonal(dim1=1, dim2=2)
-    spread = lengths.clamp_(min=0.0).sqrt_().sum(dim=1)
-    squared = over_gradient.mul_(over_x).sum(dim=2).sum(dim=1)
-    longest = terms + 2 * over_x.shape[1] + 8
-    return squared.clamp_(min=0.0).addcmul_(spread, spread, value=longest * UNIT_ROUNDOFF)
 
 
 def squared_norms(rows: Tensor) -> Tensor:

@@ -115,6 +115,14 @@ class Lanes:
         """Return the nearest whole numbers, the even one of two."""
         return self._call("rint")
 
+    def total(self) -> Lanes:
+        """Return the sum over all lanes of float32, in some order."""
+        kind = self.value.type
+        name = f"llvm.vector.reduce.fadd.v{kind.count}f32"
+        zero = ir.Constant(F32, 0.0)
+        function = self._intrinsic(name, ir.FunctionType(F32, [F32, kind]))
+        return self._made(self.builder.call(function, [zero, self.value], fastmath=("reassoc",)))
+
     def in_all(self, width: int) -> Lanes:
         """Return this single value in `width` lanes."""
         if width == 1:
@@ -144,11 +152,14 @@ class Lanes:
     def _call(self, name: str, *others: Lanes) -> Lanes:
         kind = self.value.type
         suffix = f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"
-        module, full = self.builder.module, f"llvm.{name}.{suffix}"
         given = [self.value, *(each.value for each in others)]
         taken = ir.FunctionType(kind, [kind] * len(given))
-        function = module.globals.get(full) or ir.Function(module, taken, full)
+        function = self._intrinsic(f"llvm.{name}.{suffix}", taken)
         return self._made(self.builder.call(function, given))
+
+    def _intrinsic(self, name: str, kind: Any) -> Any:
+        module = self.builder.module
+        return module.globals.get(name) or ir.Function(module, kind, name)
 
     def _wide(self, kind: Any) -> Any:
         own = self.value.type
@@ -230,14 +241,14 @@ class Kernel:
         self, count: Lanes, body: Callable[[Lanes, int], None], widths: Sequence[int] = WIDTHS
     ) -> None:
         """Run over places from 0 to `count`, as many at once as there still are."""
-        place = Lanes(self.builder, ir.Constant(I64, 0))
+        place = None
         for width in widths:
 
             def of_width(here: Lanes, _: list[Lanes], width: int = width) -> tuple[()]:
                 body(here, width)
                 return ()
 
-            place = self._loop(place, count, width, of_width)[0]
+            place = self.strided(count, width, of_width, start=place)[0]
 
     def folded(
         self,
@@ -249,8 +260,47 @@ class Kernel:
 
         `body` is given a place and the values so far, and returns the next ones.
         """
-        place = Lanes(self.builder, ir.Constant(I64, 0))
-        return self._loop(place, count, 1, body, starts)[1:]
+        return self.strided(count, 1, body, starts)[1:]
+
+    def strided(
+        self,
+        count: Lanes,
+        width: int,
+        body: Callable[[Lanes, list[Lanes]], Sequence[Lanes]],
+        starts: Sequence[Lanes] = (),
+        *,
+        start: Lanes | None = None,
+    ) -> list[Lanes]:
+        """Run over every `width`-th place, as long as there are so many before `count`.
+
+        Args:
+            count: where places end.
+            width: from one to the next.
+            body: is given a place and the values so far, and returns the next ones.
+            starts: the values at first.
+            start: the first place; None: 0.
+
+        Returns:
+            The first place that was not reached, and what became of `starts`.
+        """
+        before = self.builder.block
+        head, work, end = (self._function.append_basic_block() for _ in range(3))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        firsts = [start or Lanes(self.builder, ir.Constant(I64, 0)), *starts]
+        carried = [self.builder.phi(each.value.type) for each in firsts]
+        for phi, first in zip(carried, firsts, strict=True):
+            phi.add_incoming(first.value, before)
+        place, *values = (Lanes(self.builder, phi) for phi in carried)
+        following = place + width
+        self.builder.cbranch((count < following).value, end, work)
+        self.builder.position_at_end(work)
+        found = [following, *body(place, values)]
+        for phi, each in zip(carried, found, strict=True):
+            phi.add_incoming(each.value, self.builder.block)
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+        return [place, *values]
 
     def array(self, address: Lanes, kind: Any) -> Array:
         """Return what stands at an address."""
@@ -272,34 +322,6 @@ class Kernel:
         """Run `body` if a single condition holds."""
         with self.builder.if_then(condition.value):
             body()
-
-    def _loop(
-        self,
-        start: Lanes,
-        count: Lanes,
-        width: int,
-        body: Callable[[Lanes, list[Lanes]], Sequence[Lanes]],
-        starts: Sequence[Lanes] = (),
-    ) -> list[Lanes]:
-        """Return the first place that was not reached, and what became of `starts`."""
-        before = self.builder.block
-        head, work, end = (self._function.append_basic_block() for _ in range(3))
-        self.builder.branch(head)
-        self.builder.position_at_end(head)
-        firsts = [start, *starts]
-        carried = [self.builder.phi(each.value.type) for each in firsts]
-        for phi, first in zip(carried, firsts, strict=True):
-            phi.add_incoming(first.value, before)
-        place, *values = (Lanes(self.builder, phi) for phi in carried)
-        following = place + width
-        self.builder.cbranch((count < following).value, end, work)
-        self.builder.position_at_end(work)
-        found = [following, *body(place, values)]
-        for phi, each in zip(carried, found, strict=True):
-            phi.add_incoming(each.value, self.builder.block)
-        self.builder.branch(head)
-        self.builder.position_at_end(end)
-        return [place, *values]
 
     def _value(self, place: int) -> Any:
         at = self.builder.gep(self._given, [ir.Constant(I64, place)], source_etype=I64)

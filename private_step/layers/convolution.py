@@ -16,9 +16,9 @@ from private_step.affine import (
     KEPT_VALUES,
     Sums,
     book_affine,
-    raised_gram_norms,
     weighted_product,
 )
+from private_step.grams import gram_squared_norms
 from private_step.products import product
 from private_step.rules import book_per_record, rule_for
 from private_step.tape import Tape, Workspace
@@ -77,7 +77,9 @@ def _observe_rows(
         _observe(module, tape, _padded(module, rows.transpose(1, 2)), sums, gradient)
         return
     above = gradient.transpose(1, 2)
-    squared = _norms_by_rows(module, rows, above, ones=0 if sums[1] is None else 1)
+    ones, padding = 0 if sums[1] is None else 1, int(module.padding[0])
+    size = module.kernel_size[0]
+    squared = gram_squared_norms(rows, above, ones=ones, size=size, padding=padding)
     tape.book(squared, partial(_add_weighted, tape, module, (rows, above), (weight, sums[1])))
 
 
@@ -185,21 +187,6 @@ def _gram_is_cheaper(tape: Tape, gradient: Tensor, weight: Tensor) -> bool:
     out, into, _ = weight.shape
     each_its_own = tape.units.of_record is None
     return each_its_own and gradient.shape[2] * (into + out) <= weight.numel()
-
-
-def _norms_by_rows(module: Convolution, x: Tensor, gradient: Tensor, *, ones: int) -> Tensor:
-    """Return squared norms for a plain convolution over one dimension, without patches.
-
-    Two patches' inner product is a sum along a diagonal of the Gram matrix of the input's rows.
-    """
-    size, padding, out = module.kernel_size[0], int(module.padding[0]), gradient.shape[1]
-    between = functional.pad(torch.bmm(x, x.transpose(1, 2)), [padding] * 4)
-    of_patches = between[:, :out, :out].clone()
-    for shift in range(1, size):
-        of_patches += between[:, shift : shift + out, shift : shift + out]
-    over_gradient = torch.bmm(gradient, gradient.transpose(1, 2))
-    terms = x.shape[2] * size + gradient.shape[2]
-    return raised_gram_norms(over_gradient, of_patches, ones=ones, terms=terms)
 
 
 def _padded(module: Convolution, x: Tensor) -> Tensor:

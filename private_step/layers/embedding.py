@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from private_step.affine import UNIT_ROUNDOFF
+from private_step.grams import UNIT_ROUNDOFF
 from private_step.rules import rule_for
 from private_step.tape import Tape
 

@@ -13,10 +13,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from private_step.affine import (
     Sums,
     book_affine,
-    gram_squared_norms,
     weighted_product,
 )
 from private_step.errors import UnsupportedModule
+from private_step.grams import gram_squared_norms
 from private_step.layers.gates import Book, Gru, Lstm, Weights
 from private_step.rules import rule_for
 from private_step.tape import Tape

@@ -18,7 +18,7 @@ CHARGES = "gateway/charges.py"
 CLIPPED = "private_step/clipped.py"
 EMBEDDING = "private_step/layers/embedding.py"
 RECURRENT = "private_step/layers/recurrent.py"
-AFFINE = "private_step/affine.py"
+GRAMS = "private_step/grams.py"
 TAPE = "private_step/tape.py"
 NOISE = "private_step/noise.py"
 BOOKINGS = "gateway/bookings.py"
@@ -213,9 +213,9 @@ BUGS = (
     ),
     Bug(
         name="Gram norm without slack for cancellation",
-        path=AFFINE,
-        sound=".addcmul_(spread, spread, value=longest * UNIT_ROUNDOFF)",
-        faulty="",
+        path=GRAMS,
+        sound="(terms + 2 * positions + 32) * UNIT_ROUNDOFF",
+        faulty="0.0",
         caught_by=f"{STEP}::test_units_built_for_cancellation_add_no_more_than_the_clipping_norm",
     ),
     Bug(

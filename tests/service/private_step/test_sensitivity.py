@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from private_step import ClippedGradients, affine, clipped
+from private_step import ClippedGradients, affine, clipped, grams
 from tests.unit.private_step.test_clipped import cancelling, weighted_outputs
 
 CLIPPING_NORM = 1.0
@@ -75,6 +75,7 @@ def test_without_the_margin_for_the_float32_sum_one_would(monkeypatch):
         (clipped, "MARGIN"),
         (clipped, "NORM_ROUNDING"),
         (affine, "UNIT_ROUNDOFF"),
+        (grams, "UNIT_ROUNDOFF"),
     ):
         monkeypatch.setattr(module, name, 0.0)
     x, above = aligned(1024, 7)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from private_step import ClippedGradients, affine, by_vmap, per_record_rule
+from private_step import ClippedGradients, affine, by_vmap, grams, per_record_rule
 from private_step.checks import check_rules
 from private_step.errors import ChangedInPlace, NormIncomplete
 from tests.unit.private_step.naive import (
@@ -68,12 +68,19 @@ def cancelling(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return 1e4 * x, above
 
 
+@pytest.fixture(params=["kernels", "torch"])
+def _by_either(request, monkeypatch):
+    monkeypatch.setattr(grams, "_is_worth_it", lambda *_: request.param == "kernels")
+
+
+@pytest.mark.usefixtures("_by_either")
 def test_units_built_for_cancellation_add_no_more_than_the_clipping_norm():
     assert max(_added_by_cancelling(seed) for seed in range(40)) <= CLIPPING_NORM
 
 
+@pytest.mark.usefixtures("_by_either")
 def test_without_the_slack_for_cancellation_they_would(monkeypatch):
-    monkeypatch.setattr(affine, "UNIT_ROUNDOFF", 0.0)
+    monkeypatch.setattr(grams, "UNIT_ROUNDOFF", 0.0)
     assert max(_added_by_cancelling(seed) for seed in range(40)) > 2 * CLIPPING_NORM
 
 
