@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from common.disk import SYSTEM_DISK
 from common.protocol import Config, Effective
 from orchestrator.admission import NotInvited, check_answer, check_task
 from orchestrator.database import open_database
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from common.client import OrchestratorClient
     from common.clock import Clock
+    from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
     from common.protocol import Refusal
     from orchestrator.config import Limits
@@ -53,13 +55,20 @@ class Orchestrator:
     """Runs of a federation over one state folder; what a service asks lies in its parts."""
 
     def __init__(
-        self, state: Path, database_url: str, *, federation: str, clock: Clock, limits: Limits
+        self,
+        state: Path,
+        database_url: str,
+        *,
+        federation: str,
+        clock: Clock,
+        limits: Limits,
+        disk: Disk = SYSTEM_DISK,
     ) -> None:
         """Take over the state: an older process on the same database can write no more."""
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
         self._engine = open_database(database_url)
-        self._weights = WeightStore(state / "weights", self._engine)
+        self._weights = WeightStore(state / "weights", self._engine, disk)
         self._staging = Staging(state / "uploads")
         self._drivers: set[asyncio.Task[None]] = set()
         journal = Journal(self._engine, clock)

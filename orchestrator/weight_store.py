@@ -6,20 +6,25 @@ the database: a row promises a whole file.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
+import secrets
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select
 
+from common.disk import SYSTEM_DISK
 from common.errors import NotFound, UnavailableError
 from common.ids import WeightsId
 from common.transfer import digest_of
 from orchestrator.database import BLOBS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Engine, Select
+
+    from common.disk import Disk
+
+TEMPORARY = ".tmp"
 
 
 class UnknownWeights(NotFound):
@@ -46,11 +51,13 @@ class StorageFailed(UnavailableError):
 class WeightStore:
     """Blobs by digest; its methods may be called from any thread."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
-        """Keep the files in `folder` and their rows through `engine`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.tmp"):
-            left.unlink()
+    def __init__(self, folder: Path, engine: Engine, disk: Disk = SYSTEM_DISK) -> None:
+        """Keep the files in `folder` of `disk` and their rows through `engine`."""
+        disk.make_folder(folder)
+        for left in disk.names(folder):
+            if left.endswith(TEMPORARY):
+                disk.unlink(folder / left)
+        self._disk = disk
         self._folder = folder
         self._engine = engine
         self._lengths: dict[str, int] = {}
@@ -91,28 +98,30 @@ class WeightStore:
         """Return the whole blob, its digest checked; raise UnknownWeights or DamagedWeights."""
         self.byte_length(digest)
         try:
-            data = self._path(digest).read_bytes()
+            data = self._disk.read(self._path(digest))
         except OSError as error:
             raise StorageFailed(error) from error
         if digest_of(data) != digest:
             raise DamagedWeights(digest)
         return data
 
-    def read(self, digest: str, offset: int, length: int) -> bytes:
+    def read(self, digest: str, offset: int, length: int) -> memoryview:
         """Return up to `length` bytes of a blob from `offset` on; the receiver checks the whole."""
         try:
-            with self._path(digest).open("rb", buffering=0) as file:
-                return os.pread(file.fileno(), length, offset)
+            with self._disk.open(self._path(digest)) as file:
+                room = bytearray(length)
+                return memoryview(room)[: file.read_into(room, offset)]
         except OSError as error:
             raise StorageFailed(error) from error
 
     def _write(self, digest: str, data: bytes | memoryview) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(self._path(digest))
-        sync_folder(self._folder)
+        # a name of its own: two calls may write the same bytes at once
+        temporary = self._folder / f"{digest}.{secrets.token_hex(8)}{TEMPORARY}"
+        with self._disk.create(temporary) as file:
+            file.write(data, 0)
+            file.sync()
+        self._disk.rename(temporary, self._path(digest))
+        self._disk.sync_folder(self._folder)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest
@@ -120,12 +129,3 @@ class WeightStore:
 
 def _find(digest: str) -> Select[int]:
     return select(BLOBS.c.byte_length).where(BLOBS.c.digest == digest)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
