@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from common import wire, wire_operator
 from common.channel import CALL_TIMEOUT_S, Client
 from common.errors import NotFound, UnavailableError
+from common.frames import FramedChannel
 from common.ids import PlanId, WeightsId
 from common.protocol import Body
 from common.retry import Backoff
@@ -18,6 +19,8 @@ from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+
+    import grpc.aio
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
@@ -32,16 +35,16 @@ class OperatorClient(Client):
     def __init__(self, address: str, tls: TlsFiles) -> None:
         """Prepare a channel to `address`, host:port; it connects with the first call."""
         super().__init__(address, tls)
-        self._stub = OperatorServiceStub(self._channel)
+        self._stub = OperatorServiceStub(cast("grpc.aio.Channel", FramedChannel(self._channel)))
 
     async def upload_weights(self, data: bytes) -> WeightsId:
         """Store weights, canonical safetensors bytes; return the digest that names them."""
 
-        async def requests() -> AsyncIterator[pb.UploadWeightsRequest]:
+        async def requests() -> AsyncIterator[Any]:
             body = Body(digest=digest_of(data), byte_length=len(data))
             yield pb.UploadWeightsRequest(header=wire.BODY.to_message(body))
             for chunk in chunks_of(data):
-                yield pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(chunk))
+                yield chunk
 
         with self._our_errors():
             response = await self._stub.UploadWeights(requests())
@@ -109,12 +112,12 @@ class OperatorClient(Client):
         receiver: Receiver | None = None
         with self._our_errors():
             async for response in self._stub.FetchWeights(request):
-                if receiver is None:
-                    header = wire.BODY.from_message(response.header)
-                    named = Body(digest=digest, byte_length=header.byte_length)
+                part = wire.body_part(response)
+                if isinstance(part, Body):
+                    named = Body(digest=digest, byte_length=part.byte_length)
                     receiver = Receiver(named, limit=WEIGHTS_LIMIT)
-                else:
-                    receiver.take(wire.chunk_from_proto(response.chunk))
+                elif receiver is not None:
+                    receiver.take(part)
         if receiver is None:
             raise NotFound(f"the orchestrator sent nothing for weights {digest}")
         return receiver.finish()

@@ -32,6 +32,12 @@ class File(Protocol):
     def mapped(self) -> memoryview:
         """Return all that it holds, without a copy; readable as long as the view is held."""
 
+    def room(self, byte_length: int) -> memoryview:
+        """Return its first bytes to be read and written in place; there is space for all of them.
+
+        What is written there survives this process, as what `write` writes does.
+        """
+
     def sync(self) -> None:
         """Return once its bytes are durable."""
 
@@ -116,6 +122,14 @@ class SystemFile:
         if not self.size():
             return memoryview(b"")
         return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+
+    def room(self, byte_length: int) -> memoryview:
+        """Return its first bytes to be read and written in place; there is space for all of them.
+
+        A full disk is an error here: found by a write through the mapping it would end the process.
+        """
+        os.posix_fallocate(self._descriptor, 0, byte_length)
+        return memoryview(mmap.mmap(self._descriptor, byte_length))
 
     def sync(self) -> None:
         """Return once its bytes are durable."""

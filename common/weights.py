@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FLOAT32_BYTES = 4
 MAX_PARAMETERS = 1 << 33
 _ALIGNMENT = 8
+_BLOCK = 1 << 16  # values that are looked at together, in the processor's cache
 
 
 class MalformedWeights(RequestError):
@@ -166,8 +167,28 @@ class Weights:
         return cls(layout, np.concatenate(flat).astype(np.float32, copy=False))
 
     @classmethod
-    def from_bytes(cls, data: bytes | memoryview, layout: Layout) -> Self:
+    def with_room(cls, layout: Layout) -> Self:
+        """Return weights whose values are still to be written, in place.
+
+        Their canonical bytes are then there without a copy.
+        """
+        begin = len(layout.header)
+        room = np.empty(layout.byte_length, dtype=np.uint8)
+        room[:begin] = np.frombuffer(layout.header, dtype=np.uint8)
+        weights = cls(layout, room[begin:].view("<f4"))
+        weights.data = room.data
+        return weights
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes | memoryview, layout: Layout, *, digest: WeightsId | None = None
+    ) -> Self:
         """Return the weights in `data`, without a copy, after checking all of it.
+
+        Args:
+            data: what nobody changes any more.
+            layout: what it must be of.
+            digest: of `data`, where whoever received it has checked it.
 
         Raises:
             MalformedWeights, NameMismatch, ShapeMismatch, ElementTypeMismatch: the bytes are not
@@ -177,18 +198,27 @@ class Weights:
         check_header(data, layout)
         values = np.frombuffer(data, dtype="<f4", offset=len(layout.header))
         check_finite(values, layout)
-        return cls(layout, values)
+        weights = cls(layout, values)
+        weights.data = memoryview(data)
+        if digest is not None:
+            weights.digest = digest
+        return weights
+
+    @cached_property
+    def data(self) -> memoryview:
+        """The canonical safetensors bytes; without a copy where the values came among them."""
+        return memoryview(b"".join((self.layout.header, self.values.data.cast("B"))))
 
     @cached_property
     def digest(self) -> WeightsId:
-        """BLAKE3 of the canonical bytes, in hexadecimal."""
+        """BLAKE3 of the canonical bytes, in hexadecimal; taken when it is first asked for."""
         hasher = blake3(self.layout.header)
         hasher.update(self.values.data.cast("B"))
         return WeightsId(hasher.hexdigest())
 
     def to_bytes(self) -> bytes:
-        """Return the canonical safetensors bytes."""
-        return b"".join((self.layout.header, self.values.data.cast("B")))
+        """Return a copy of the canonical safetensors bytes."""
+        return bytes(self.data)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return views of the tensors by name, in their shapes."""
@@ -201,18 +231,23 @@ class Weights:
 
 def check_finite(values: NDArray[np.float32], layout: Layout) -> None:
     """Raise NotFinite, naming the tensor, unless every value is finite."""
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise NotFinite(layout.tensor_at(int(np.argmin(finite))))
+    for start in range(0, values.size, _BLOCK):
+        finite = np.isfinite(values[start : start + _BLOCK])
+        if not finite.all():
+            raise NotFinite(layout.tensor_at(start + int(np.argmin(finite))))
 
 
-def check_header(data: bytes | memoryview, layout: Layout) -> None:
-    """Raise as `Weights.from_bytes` unless `data` has the layout's header and length."""
+def check_header(data: bytes | memoryview, layout: Layout, *, length: int | None = None) -> None:
+    """Raise as `Weights.from_bytes` unless `data` has the layout's header and length.
+
+    Of long data the beginning is enough, with the `length` of the whole.
+    """
+    length = len(data) if length is None else length
     header = bytes(data[: len(layout.header)])
     if header != layout.header:
         _explain(data, layout)
-    if len(data) != layout.byte_length:
-        msg = f"{len(data)} bytes, the run's model needs {layout.byte_length}"
+    if length != layout.byte_length:
+        msg = f"{length} bytes, the run's model needs {layout.byte_length}"
         raise MalformedWeights(msg)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from blake3 import blake3
 
@@ -53,6 +53,18 @@ WAIT = Bridge(Wait, pb.Wait)
 STOP = Bridge(Stop, pb.Stop)
 
 
+class _OfBody(Protocol):
+    """FetchWeights's response, of either service."""
+
+    @property
+    def header(self) -> weights_pb2.TransferHeader: ...
+
+    @property
+    def chunk(self) -> weights_pb2.Chunk: ...
+
+    def WhichOneof(self, oneof_group: Literal["part"], /) -> str | None: ...  # noqa: N802
+
+
 def plan_to_bytes(plan: Plan) -> bytes:
     """Return the bytes that name and carry `plan`; equal plans give equal bytes."""
     return PLAN.to_message(plan).SerializeToString(deterministic=True)
@@ -68,9 +80,13 @@ def plan_id(data: bytes) -> PlanId:
     return PlanId(blake3(data).hexdigest())
 
 
-def chunk_to_proto(chunk: Chunk) -> weights_pb2.Chunk:
-    """Return the message of one piece of a body."""
-    return weights_pb2.Chunk(offset=chunk.offset, data=bytes(chunk.data))
+def body_part(message: _OfBody | Chunk) -> Body | Chunk:
+    """Return what one response of FetchWeights holds."""
+    if isinstance(message, Chunk):
+        return message  # `common.frames` has read it
+    if message.WhichOneof("part") == "header":
+        return BODY.from_message(message.header)
+    return chunk_from_proto(message.chunk)
 
 
 def chunk_from_proto(message: weights_pb2.Chunk) -> Chunk:

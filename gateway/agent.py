@@ -259,17 +259,17 @@ class Agent:
         _, plan = self._plans[run]
         limit = plan.task.layout.byte_length
         data = await fetch(self._client, train.weights, self._backoff, limit=limit)
-        weights = Weights.from_bytes(data, plan.task.layout)
+        weights = Weights.from_bytes(data, plan.task.layout, digest=train.weights.digest)
         parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
         LOG.info("training", run=run, round=train.round)
         return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
 
     async def _send(self, key: UpdateKey, train: Train, update: Weights) -> None:
-        data = update.to_bytes()
+        data = update.data
         plan_digest, _ = self._plans[key.run_id]
         body = Body(update.digest, len(data))
         head = self._workshop.ledger_head
         header = UpdateHeader(key, plan_digest, train.weights.digest, body, head)
-        receipt = await send(self._client, header, memoryview(data))
+        receipt = await send(self._client, header, data)
         self._workshop.confirm(receipt.countersigned)
         LOG.info("counted", run=key.run_id, round=key.round, update=update.digest[:12])

@@ -49,9 +49,11 @@ def run(
 ) -> None:
     """Take part: register, train when told to, submit, wait; until stopped."""
     from common import logs
+    from common.allocator import GIB, keep_on_the_heap
 
     settings = load_settings(GatewayConfig, config)
     logs.configure(settings.log.style, verbose=settings.log.verbose)
+    keep_on_the_heap(GIB)  # of a round's memory the next round makes use
     asyncio.run(_run(settings, seed))
 
 

@@ -10,12 +10,12 @@ from common import wire
 from common.channel import CALL_TIMEOUT_S, Client
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
-from gateway.outgoing import GuardedChannel
+from gateway.outgoing import GuardedChannel, OutgoingStream
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     import grpc.aio
 
@@ -91,10 +91,7 @@ class GrpcClient(Client):
         request = pb.FetchWeightsRequest(digest=digest, offset=offset)
         with self._our_errors():
             async for response in self._stub.FetchWeights(request):
-                if response.WhichOneof("part") == "header":
-                    yield wire.BODY.from_message(response.header)
-                else:
-                    yield wire.chunk_from_proto(response.chunk)
+                yield wire.body_part(response)
 
     async def get_upload(self, key: UpdateKey, digest: WeightsId) -> UploadState:
         """Return how much of an update has arrived."""
@@ -105,24 +102,22 @@ class GrpcClient(Client):
 
     async def submit_update(self, header: UpdateHeader, chunks: AsyncIterator[Chunk]) -> Receipt:
         """Send an update from `header.body.offset` on; return once it is counted."""
-
-        async def requests() -> AsyncIterator[pb.SubmitUpdateRequest]:
-            yield pb.SubmitUpdateRequest(header=wire.UPDATE_HEADER.to_message(header))
-            async for chunk in chunks:
-                yield pb.SubmitUpdateRequest(chunk=wire.chunk_to_proto(chunk))
-
+        first = pb.SubmitUpdateRequest(header=wire.UPDATE_HEADER.to_message(header))
         with self._our_errors():
-            response = await self._stub.SubmitUpdate(requests())
+            async with self._stream(first) as stream:
+                if await stream.may_go_ahead():
+                    async for chunk in chunks:
+                        if not await stream.send(chunk):
+                            break
+                response = await stream.response()
         return wire.receipt_from_proto(response)
 
     async def decline(self, decline: Decline) -> Receipt:
         """Say that no update will come for a round."""
-
-        async def requests() -> AsyncIterator[pb.SubmitUpdateRequest]:
-            yield pb.SubmitUpdateRequest(decline=wire.DECLINE.to_message(decline))
-
+        first = pb.SubmitUpdateRequest(decline=wire.DECLINE.to_message(decline))
         with self._our_errors():
-            response = await self._stub.SubmitUpdate(requests(), timeout=CALL_TIMEOUT_S)
+            async with self._stream(first, timeout=CALL_TIMEOUT_S) as stream:
+                response = await stream.response()
         return wire.receipt_from_proto(response)
 
     async def get_ledger_head(self, *, insecure_deterministic: bool) -> Countersignature | None:
@@ -131,3 +126,9 @@ class GrpcClient(Client):
         with self._our_errors():
             response = await self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S)
         return wire.ledger_head_from_proto(response)
+
+    def _stream(
+        self, first: pb.SubmitUpdateRequest, *, timeout: float | None = None
+    ) -> OutgoingStream:
+        begun = cast("Callable[..., OutgoingStream]", self._stub.SubmitUpdate)
+        return begun(first, timeout=timeout)

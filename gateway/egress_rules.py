@@ -111,7 +111,7 @@ class Octets:
 
     def admits(self, value: Any) -> bool:
         """Whether there are no more."""
-        return isinstance(value, bytes) and len(value) <= self.most
+        return isinstance(value, bytes | memoryview) and len(value) <= self.most
 
 
 @dataclass(frozen=True)

@@ -254,9 +254,10 @@ class Gateway:
 
     def _keep(self, charged: ChargedRound, trained: TrainedRound) -> Weights:
         """Make the update durable, then known to the ledger; only then may it leave."""
-        update = Weights(self._layout, trained.difference.cpu().numpy())
+        update = Weights.with_room(self._layout)
+        update.values[:] = trained.difference.cpu().numpy()
         check_finite(update.values, self._layout)
-        digest = self._updates.keep(update.to_bytes())
+        digest = self._updates.keep(update.data, update.digest)
         run, number = charged.charge.terms.run, charged.charge.round
         self._ledger.record_update(run, number, digest, next_norm=trained.next_norm)
         return update

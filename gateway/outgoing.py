@@ -8,15 +8,19 @@ error of ours. There is no way to add metadata.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from common.channel import CALL_ENDED
 from common.errors import RequestError
+from common.frames import GO_AHEAD, pack, reading
+from common.protocol import Chunk
 from gateway.egress import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import Callable
 
     import grpc.aio
     from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from gateway.egress import Manifest
 
 PACKAGE = "federation.v1."
+CHUNK = "SubmitUpdateRequest.chunk"  # the one kind of chunk that a gateway sends
+GO_AHEAD_S = 10.0
 
 
 class NotInManifest(RequestError):
@@ -63,10 +69,14 @@ def _check(message: Message, path: str, manifest: Manifest) -> None:
 
 
 def _check_value(field: FieldDescriptor, value: Any, path: str, manifest: Manifest) -> None:
+    _check_entry(_name_of(field.enum_type, value) if field.enum_type else value, path, manifest)
+
+
+def _check_entry(value: Any, path: str, manifest: Manifest) -> None:
     entry = manifest.get(path)
     if entry is None:
         raise NotInManifest(path, "is not in the egress manifest")
-    if not entry.rule.admits(_name_of(field.enum_type, value) if field.enum_type else value):
+    if not entry.rule.admits(value):
         raise NotInManifest(path, f"must be {entry.rule.words}")
 
 
@@ -106,23 +116,20 @@ class GuardedChannel:
         self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: Any
     ) -> Callable[..., Any]:
         """Return a call of one request and a stream of responses."""
-        return self._single(
-            self._channel.unary_stream(method, response_deserializer=response_deserializer)
-        )
+        read = reading(method, response_deserializer)
+        return self._single(self._channel.unary_stream(method, response_deserializer=read))
 
     def stream_unary(
         self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: Any
-    ) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Return a call of a stream of requests and one response."""
+    ) -> Callable[..., OutgoingStream]:
+        """Return a call of a stream of requests, begun with the first, and one response."""
         call: Any = self._channel.stream_unary(method, response_deserializer=response_deserializer)
 
-        def guarded(
-            requests: AsyncIterable[Message], *, timeout: float | None = None
-        ) -> Coroutine[Any, Any, Any]:
-            failures: list[Exception] = []
-            return _answer(call(self._checked(requests, failures), timeout=timeout), failures)
+        def begun(first: Message, *, timeout: float | None = None) -> OutgoingStream:
+            data = serialise(first, self._manifest)
+            return OutgoingStream(data, lambda: call(timeout=timeout), self._manifest)
 
-        return guarded
+        return begun
 
     def _single(self, call: Any) -> Callable[..., Any]:
         def guarded(request: Message, *, timeout: float | None = None) -> Any:
@@ -130,27 +137,59 @@ class GuardedChannel:
 
         return guarded
 
-    async def _checked(
-        self, requests: AsyncIterable[Message], failures: list[Exception]
-    ) -> AsyncIterator[bytes]:
-        """Yield the requests as bytes; leave what ends them in `failures`."""
+
+class OutgoingStream:
+    """A stream of requests of which nothing goes out unchecked; `async with` it."""
+
+    def __init__(self, first: bytes, start: Callable[[], Any], manifest: Manifest) -> None:
+        """Begin with `first` the call that `start` makes."""
+        self._first = first
+        self._start = start
+        self._manifest = manifest
+
+    async def __aenter__(self) -> Self:
+        self._call = self._start()
+        await self._write(self._first)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()  # nothing, where it has ended
+
+    async def may_go_ahead(self) -> bool:
+        """Return, once it is known, whether the orchestrator wants what follows.
+
+        It lets a few bodies come at a time: bytes that were sent before would wait in its memory.
+        Where it says nothing for GO_AHEAD_S, they are sent all the same.
+        """
+        with suppress(TimeoutError):
+            said = await asyncio.wait_for(self._call.initial_metadata(), GO_AHEAD_S)
+            return GO_AHEAD in said  # else it was answered; `response` says how
+        return True
+
+    async def send(self, request: Message | Chunk) -> bool:
+        """Send one more; return whether more can follow, which the call's end forbids.
+
+        Raises:
+            NotInManifest: it may not leave.
+        """
+        return await self._write(self._bytes_of(request))
+
+    async def response(self) -> Any:
+        """Return the response to all that was sent; raise gRPC's error."""
+        await self._call.done_writing()
+        return await self._call
+
+    async def _write(self, data: bytes) -> bool:
         try:
-            async for request in requests:
-                yield serialise(request, self._manifest)
-        except Exception as error:
-            failures.append(error)
-            raise
+            await self._call.write(data)
+        except CALL_ENDED:
+            return False  # it was answered; `response` says how
+        return True
 
-
-async def _answer(call: Awaitable[Any], failures: list[Exception]) -> Any:
-    """Return the response, or raise what ended the stream of requests.
-
-    gRPC takes an error in that stream for a call that was cancelled, and forgets it.
-    """
-    try:
-        return await call
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if failures and task is not None and not task.cancelling():
-            raise failures[0] from None
-        raise
+    def _bytes_of(self, request: Message | Chunk) -> bytes:
+        if not isinstance(request, Chunk):
+            return serialise(request, self._manifest)
+        for name, value in (("offset", request.offset), ("data", request.data)):
+            path = f"{CHUNK}.{name}"
+            _check_entry(value, path, self._manifest)
+        return pack(request)

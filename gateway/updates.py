@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
 
-from common.disk import SYSTEM_DISK, Disk
+from common.disk import SYSTEM_DISK, Disk, File
 from common.errors import ConflictError
 from common.ids import WeightsId, is_digest
 
@@ -32,17 +33,18 @@ class UpdateStore:
         disk.make_folder(folder)
         self._disk = disk
         self._folder = folder
+        self._spare = folder / f"spare{PART}"
         self._kept_now: set[str] = set()  # by this process: perhaps not recorded anywhere yet
         for name in disk.names(folder):
             if name.endswith(PART):
                 disk.unlink(folder / name)
 
-    def keep(self, data: bytes) -> WeightsId:
+    def keep(self, data: bytes | memoryview, digest: WeightsId | None = None) -> WeightsId:
         """Write `data` and return its digest; on the disk, name and all, when this returns."""
-        digest = WeightsId(blake3(data).hexdigest())
+        digest = digest or WeightsId(blake3(data).hexdigest())
         self._kept_now.add(digest)
         part = self._folder / f"{digest}{PART}"
-        with self._disk.create(part) as file:
+        with self._file(part, len(data)) as file:
             file.write(data, 0)
             file.sync()
         self._disk.rename(part, self._folder / digest)
@@ -72,5 +74,14 @@ class UpdateStore:
         self._disk.sync_folder(self._folder)
 
     def discard(self, digest: WeightsId) -> None:
-        """Delete an update, if it is there."""
-        self._disk.unlink(self._folder / digest)
+        """Delete an update, if it is there; the next one may be written over its bytes."""
+        with suppress(FileNotFoundError):
+            self._disk.rename(self._folder / digest, self._spare)
+
+    def _file(self, part: Path, byte_length: int) -> File:
+        """Open a file to write so many bytes: over those of an old one costs half as much."""
+        with suppress(FileNotFoundError):
+            if self._disk.size(self._spare) == byte_length:
+                self._disk.rename(self._spare, part)
+                return self._disk.extend(part)
+        return self._disk.create(part)

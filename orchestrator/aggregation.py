@@ -21,7 +21,8 @@ Source:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from common.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
@@ -69,47 +71,110 @@ def check_range(values: NDArray[np.float32], layout: Layout) -> None:
             raise OutOfRange(layout.tensor_at(block.start + int(np.argmin(fits))))
 
 
-def fixed_point(values: NDArray[np.float32], share: float) -> NDArray[np.int64]:
-    """Return round(share * values / STEP), half to even; |share * values| must be below LIMIT."""
-    shifted = np.multiply(values, share, dtype=np.float64)
-    shifted += _ANCHOR
-    steps = shifted.view(np.int64)
-    steps -= _ANCHOR_BITS
-    return steps
+class Values(Protocol):
+    """An update's values, given out block by block."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def read(self, block: slice) -> NDArray[np.float32]:
+        """Return those of `block`, which the next call may overwrite."""
+
+
+class InMemory:
+    """Values that lie in an array."""
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        """Give out views of `values`, shape (size,)."""
+        self._values = values
+        self.size = values.size
+
+    def read(self, block: slice) -> NDArray[np.float32]:
+        """Return those of `block`."""
+        return self._values[block]
 
 
 class Accumulator:
-    """The running sum of one round, in steps of 2^-40; one thread at a time may use it."""
+    """The running sum of one round, in steps of 2^-40; one thread at a time may use it.
 
-    def __init__(self, size: int, total_weight: int) -> None:
-        """Start empty, for `size` values and the summed weight T of everyone invited."""
-        self._sum = np.zeros(size, dtype=np.int64)
+    Its array holds, of every value, the sum of the bits of anchored numbers, without the anchors'
+    own bits: int64 wraps round, so that they may be taken off all at once.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        total_weight: int,
+        *,
+        memory: NDArray[np.int64] | None = None,
+        helpers: Executor | None = None,
+    ) -> None:
+        """Start empty, for `size` values and the summed weight T of everyone invited.
+
+        `memory` of an earlier round's sum is used again, whatever it holds: fresh memory costs
+        more than the sum. `helpers` are threads that add parts of an update side by side.
+        """
+        fits = memory is not None and memory.shape == (size,)
+        self.memory = memory if memory is not None and fits else np.empty(size, dtype=np.int64)
         self._total_weight = total_weight
         self._weights: dict[GatewayId, int] = {}
+        self._helpers = helpers
 
     @property
     def members(self) -> frozenset[GatewayId]:
         """Whose updates are in the sum."""
         return frozenset(self._weights)
 
-    def add(self, gateway: GatewayId, values: NDArray[np.float32], weight: int) -> None:
-        """Add an update, shape (size,), that `check_range` let pass; a gateway is added once."""
-        if gateway in self._weights or values.shape != self._sum.shape:
-            msg = f"{gateway!r} is in the sum already, or has shape {values.shape}"
+    def add(self, gateway: GatewayId, values: Values, weight: int) -> None:
+        """Add an update that was checked for its range; a gateway is added once.
+
+        Where `values` fails in the middle, the sum is of no use any more, and `members` has not
+        got the gateway.
+        """
+        if gateway in self._weights or values.size != self.memory.size:
+            msg = f"{gateway!r} is in the sum already, or has {values.size} values"
             raise ValueError(msg)
         share = weight / self._total_weight
-        for block in blocks(values.size):
-            self._sum[block] += fixed_point(values[block], share)
+        every = list(blocks(self.memory.size))
+        if self._helpers is None:
+            self._add(every, values, share)
+        else:
+            half = len(every) // 2
+            rest = self._helpers.submit(self._add, every[half:], values, share)
+            try:
+                self._add(every[:half], values, share)
+            finally:
+                wait([rest])
+            rest.result()
         self._weights[gateway] = weight
 
-    def mean(self) -> NDArray[np.float64]:
-        """Return the weighted mean of the members' updates, shape (size,).
+    def _add(self, some: list[slice], values: Values, share: float) -> None:
+        room, is_first = np.empty(BLOCK), not self._weights
+        for block in some:
+            bits = anchored(values.read(block), share, room)
+            if is_first:
+                self.memory[block] = bits
+            else:
+                self.memory[block] += bits
 
-        The sum's memory becomes the mean's: nothing can be added afterwards.
-        """
+    def mean(self, block: slice) -> NDArray[np.float64]:
+        """Return the weighted mean of the members' updates, of some values."""
+        anchors = np.array(len(self._weights) * int(_ANCHOR_BITS) % 2**64, dtype=np.uint64)
+        steps = self.memory[block] - anchors.view(np.int64)
         factor = self._total_weight / sum(self._weights.values()) * STEP
-        mean = self._sum.view(np.float64)
-        for block in blocks(self._sum.size):
-            mean[block] = self._sum[block].astype(np.float64) * factor
-        self._sum = np.zeros(0, dtype=np.int64)
-        return mean
+        return np.multiply(steps, factor, dtype=np.float64)
+
+
+def anchored(
+    values: NDArray[np.float32], share: float, room: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return round(share * values / STEP), half to even, plus the anchor's bits; made in `room`.
+
+    |share * values| must be below LIMIT.
+    """
+    shifted = room[: values.size]
+    np.copyto(shifted, values)
+    shifted *= share
+    shifted += _ANCHOR
+    return shifted.view(np.int64)

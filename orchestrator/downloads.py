@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from errno import EIO
 from typing import TYPE_CHECKING
 
 from common.errors import RequestError
+from common.frames import framed
 from common.protocol import Body, Chunk
 from common.transfer import CHUNK_BYTES
-from orchestrator.weight_store import UnknownWeights
+from orchestrator.turns import Turns
+from orchestrator.weight_store import StorageFailed, UnknownWeights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.live_runs import LiveRuns
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
+
+KEPT_CHUNKS = 24
+DOWNLOADS_AT_ONCE = 2
 
 
 class OffsetPastEnd(RequestError):
@@ -34,6 +41,8 @@ class Downloads:
     def __init__(self, runs: LiveRuns, weights: WeightStore) -> None:
         self._runs = runs
         self._weights = weights
+        self._chunks = RecentChunks(weights)
+        self._turns = Turns(DOWNLOADS_AT_ONCE)
 
     async def for_operator(self, digest: WeightsId, offset: int) -> AsyncIterator[Body | Chunk]:
         """Yield the declaration of any stored weights, then their chunks from `offset` on."""
@@ -41,9 +50,10 @@ class Downloads:
         if offset > length:
             raise OffsetPastEnd(got=offset, length=length)
         yield Body(digest, length, offset)
-        for start in range(offset, length, CHUNK_BYTES):
-            data = await asyncio.to_thread(self._weights.read, digest, start, CHUNK_BYTES)
-            yield Chunk(start, data)
+        while offset < length:
+            chunk = await self._chunks.get(digest, offset)
+            yield chunk
+            offset += len(chunk.data)
 
     async def for_gateway(
         self, gateway: GatewayId, digest: WeightsId, offset: int
@@ -52,10 +62,44 @@ class Downloads:
         of = [live for live in self._runs.all() if _may_have(live.run, gateway, digest)]
         if not of:
             raise UnknownWeights(digest)
-        async for part in self.for_operator(digest, offset):
-            if isinstance(part, Chunk):
-                of[0].bytes_sent += len(part.data)
-            yield part
+        async with self._turns.turn():
+            async for part in self.for_operator(digest, offset):
+                if isinstance(part, Chunk):
+                    of[0].bytes_sent += len(part.data)
+                yield part
+
+
+class RecentChunks:
+    """The chunks that were read last: gateways that fetch side by side share them, packed."""
+
+    def __init__(self, weights: WeightStore) -> None:
+        self._weights = weights
+        self._recent: OrderedDict[tuple[WeightsId, int], asyncio.Future[Chunk]] = OrderedDict()
+
+    async def get(self, digest: WeightsId, offset: int) -> Chunk:
+        """Return what stands at `offset`, up to a multiple of CHUNK_BYTES; raise StorageFailed."""
+        key = (digest, offset)
+        reading = self._recent.get(key)
+        if reading is None:
+            loop = asyncio.get_running_loop()
+            reading = loop.run_in_executor(None, self._read, digest, offset)
+            self._recent[key] = reading
+            if len(self._recent) > KEPT_CHUNKS:
+                self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end(key)
+        try:
+            return await asyncio.shield(reading)
+        except StorageFailed:
+            self._recent.pop(key, None)  # perhaps it can be read later
+            raise
+
+    def _read(self, digest: WeightsId, offset: int) -> Chunk:
+        length = CHUNK_BYTES - offset % CHUNK_BYTES
+        data = self._weights.read(digest, offset, length)
+        if not data:
+            raise StorageFailed(OSError(EIO, "a stored file became shorter"))
+        return framed(offset, data)
 
 
 def _may_have(run: Run, gateway: GatewayId, digest: WeightsId) -> bool:

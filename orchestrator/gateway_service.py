@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common import wire
+from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.auth import calling_gateway
-from orchestrator.rpc_errors import NotAChunk, NotAHeader
+from orchestrator.bodies import chunks, part_of
+from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from common.protocol import Chunk
     from orchestrator.auth import Context
     from orchestrator.orchestrator import Orchestrator
 
@@ -63,14 +64,14 @@ class GatewayService(GatewayServiceServicer):
 
     async def FetchWeights(
         self, request: pb.FetchWeightsRequest, context: Context
-    ) -> AsyncIterator[pb.FetchWeightsResponse]:
+    ) -> AsyncIterator[Any]:  # pb.FetchWeightsResponse, or a Chunk that is packed as one
         gateway, digest = calling_gateway(context), WeightsId(request.digest)
         parts = self._orchestrator.downloads.for_gateway(gateway, digest, request.offset)
         async for part in parts:
             if isinstance(part, Body):
                 yield pb.FetchWeightsResponse(header=wire.BODY.to_message(part))
             else:
-                yield pb.FetchWeightsResponse(chunk=wire.chunk_to_proto(part))
+                yield part
 
     async def GetUpload(
         self, request: pb.GetUploadRequest, context: Context
@@ -84,13 +85,17 @@ class GatewayService(GatewayServiceServicer):
         self, request_iterator: AsyncIterator[pb.SubmitUpdateRequest], context: Context
     ) -> pb.SubmitUpdateResponse:
         gateway, first = calling_gateway(context), await anext(request_iterator, NOTHING)
-        if first.WhichOneof("part") == "decline":
+        if part_of(first) == "decline":
             decline = wire.DECLINE.from_message(first.decline)
             return wire.receipt_to_proto(self._orchestrator.submissions.decline(gateway, decline))
-        if first.WhichOneof("part") != "header":
+        if part_of(first) != "header":
             raise NotAHeader("SubmitUpdateRequest")
-        header, chunks = wire.UPDATE_HEADER.from_message(first.header), _chunks(request_iterator)
-        receipt = await self._orchestrator.submissions.submit(gateway, header, chunks)
+        receipt = await self._orchestrator.submissions.submit(
+            gateway,
+            wire.UPDATE_HEADER.from_message(first.header),
+            chunks(request_iterator, "SubmitUpdateRequest"),
+            go_ahead=lambda: context.send_initial_metadata(((GO_AHEAD, "1"),)),
+        )
         return wire.receipt_to_proto(receipt)
 
     async def GetLedgerHead(
@@ -100,10 +105,3 @@ class GatewayService(GatewayServiceServicer):
             calling_gateway(context), insecure_deterministic=request.insecure_deterministic
         )
         return wire.ledger_head_to_proto(newest)
-
-
-async def _chunks(requests: AsyncIterator[pb.SubmitUpdateRequest]) -> AsyncIterator[Chunk]:
-    async for request in requests:
-        if request.WhichOneof("part") != "chunk":
-            raise NotAChunk("SubmitUpdateRequest")
-        yield wire.chunk_from_proto(request.chunk)

@@ -23,6 +23,9 @@ from orchestrator.runs import Run, advance_run, begin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from common.clock import Clock
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
@@ -59,6 +62,7 @@ class LiveRun:
         self.deadline = 0.0  # of what is going on, on this process's clock
         self.changed = Bell()
         self.sum: Accumulator | None = None  # of the current round; None: nothing folded yet
+        self.sum_memory: NDArray[np.int64] | None = None  # that rounds use one after the other
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -165,6 +169,8 @@ class LiveRuns:
             if isinstance(event, Restarted | RoundOpened):
                 live.deadline = self._clock.now() + event.remaining_s
             log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)
+        if live.run.has_ended:
+            live.sum = live.sum_memory = None
         self._ring(_concerned(before, live.run))
         live.changed.ring()
 

@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common import wire, wire_operator
 from common.ids import RunId, WeightsId
 from common.protocol import Body
-from orchestrator.rpc_errors import NotAChunk, NotAHeader
+from orchestrator.bodies import chunks, part_of
+from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from common.protocol import Chunk
     from orchestrator.auth import Context
     from orchestrator.orchestrator import Orchestrator
 
@@ -34,10 +34,12 @@ class OperatorService(OperatorServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], context: Context
     ) -> pb.UploadWeightsResponse:
         first = await anext(request_iterator, NOTHING)
-        if first.WhichOneof("part") != "header":
+        if part_of(first) != "header":
             raise NotAHeader("UploadWeightsRequest")
         body = wire.BODY.from_message(first.header)
-        digest = await self._operations.put_weights(body, _chunks(request_iterator))
+        digest = await self._operations.put_weights(
+            body, chunks(request_iterator, "UploadWeightsRequest")
+        )
         return pb.UploadWeightsResponse(digest=digest)
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
@@ -68,15 +70,16 @@ class OperatorService(OperatorServiceServicer):
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context
-    ) -> AsyncIterator[pb.OperatorServiceFetchWeightsResponse]:
+    ) -> AsyncIterator[
+        Any
+    ]:  # pb.OperatorServiceFetchWeightsResponse, or a Chunk that is packed as one
         parts = self._downloads.for_operator(WeightsId(request.digest), request.offset)
         async for part in parts:
             if isinstance(part, Body):
                 header = wire.BODY.to_message(part)
                 yield pb.OperatorServiceFetchWeightsResponse(header=header)
             else:
-                chunk = wire.chunk_to_proto(part)
-                yield pb.OperatorServiceFetchWeightsResponse(chunk=chunk)
+                yield part
 
     async def RecordScores(
         self, request: pb.RecordScoresRequest, context: Context
@@ -84,10 +87,3 @@ class OperatorService(OperatorServiceServicer):
         scores = wire_operator.SCORES.from_message(request.scores)
         self._operations.record_scores(RunId(request.run_id), scores)
         return pb.RecordScoresResponse()
-
-
-async def _chunks(requests: AsyncIterator[pb.UploadWeightsRequest]) -> AsyncIterator[Chunk]:
-    async for request in requests:
-        if request.WhichOneof("part") != "chunk":
-            raise NotAChunk("UploadWeightsRequest")
-        yield wire.chunk_from_proto(request.chunk)

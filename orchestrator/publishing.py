@@ -1,22 +1,34 @@
-"""From a round's sum to durable weights; runs in the folding thread."""
+"""From a round's sum to durable weights; runs in the folding thread.
+
+Everything goes block by block, from the parent's file to the new one: beside the sum, and what the
+server's optimiser remembers, no array of the model's size is in memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.weights import Weights
+from common.weights import FLOAT32_BYTES
+from orchestrator.aggregation import BLOCK, blocks
 from orchestrator.events import RoundAbandoned, RoundPublished, RunCompleted
-from orchestrator.server_optimizer import OptimizerState, final_model, server_step
+from orchestrator.server_optimizer import OptimizerState, ServerStep, tail_length, tail_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from common.ids import WeightsId
+    from common.weights import Layout
     from orchestrator.aggregation import Accumulator
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
+
+NOT_FINITE = "the new weights would not be finite: lower server.learning_rate"
 
 
 class SumIncomplete(RuntimeError):
@@ -30,36 +42,76 @@ def publish(
     received = frozenset() if run.round is None else frozenset(run.round.received)
     if total is None or total.members != received:
         raise SumIncomplete(run.run_id)
-    weights, state = _step(run, total.mean(), store)
-    if not np.isfinite(weights.values).all():
-        return RoundAbandoned("the new weights would not be finite: lower server.learning_rate")
-    digest, kept = store.put(weights.to_bytes()), state.to_bytes()
-    return RoundPublished(digest, store.put(kept) if kept else None, tuple(sorted(received)))
-
-
-def _step(
-    run: Run, mean_difference: NDArray[np.float64], store: WeightStore
-) -> tuple[Weights, OptimizerState]:
-    """Return the next weights and state; the parent's memory is let go with this frame."""
-    parent = Weights.from_bytes(store.get(run.weights), run.plan.task.layout)
-    values, state = server_step(
-        parent.values,
-        mean_difference,
+    layout = run.plan.task.layout
+    step = ServerStep(
+        layout.size,
         _state(run, store),
         run.plan.server,
         published_round=run.published + 1,
         count=run.plan.rounds.count,
     )
-    return Weights(parent.layout, values), state
+    with _weights(store, run.weights, layout) as parent, store.writing() as blob:
+        blob.write(layout.header)
+        for block, weights in parent:
+            stepped = step.take(block, weights, total.mean(block))
+            if not np.isfinite(stepped).all():
+                return RoundAbandoned(NOT_FINITE)
+            blob.write(stepped.data.cast("B"))
+        digest = blob.keep()
+    kept = step.state().to_bytes()
+    return RoundPublished(digest, store.put(kept) if kept else None, tuple(sorted(received)))
 
 
 def complete(run: Run, store: WeightStore) -> RunCompleted:
     """Make the run's model durable; return the event that names it."""
-    last = Weights.from_bytes(store.get(run.weights), run.plan.task.layout)
-    count = run.plan.rounds.count
-    values = final_model(last.values, _state(run, store), run.plan.server, count)
-    data = Weights(last.layout, values).to_bytes()
-    return RunCompleted(store.put(data), hashlib.sha256(data).hexdigest())
+    tail_sum = _state(run, store).tail_sum
+    model = run.weights
+    if tail_sum is not None:
+        model = _put_mean(tail_sum, run, store)
+    return RunCompleted(model, _sha256(store, model))
+
+
+def _put_mean(tail_sum: NDArray[np.float64], run: Run, store: WeightStore) -> WeightsId:
+    length = tail_length(run.plan.server, run.plan.rounds.count)
+    with store.writing() as blob:
+        blob.write(run.plan.task.layout.header)
+        for block in blocks(tail_sum.size):
+            blob.write(tail_mean(tail_sum[block], length).data.cast("B"))
+        return blob.keep()
+
+
+def _sha256(store: WeightStore, digest: WeightsId) -> str:
+    sha256, room = hashlib.sha256(), memoryview(bytearray(BLOCK * FLOAT32_BYTES))
+    with store.reading(digest) as blob:
+        while piece := blob.read_into(room):
+            sha256.update(piece)
+        blob.check()
+    return sha256.hexdigest()
+
+
+@contextmanager
+def _weights(
+    store: WeightStore, digest: WeightsId, layout: Layout
+) -> Iterator[Iterator[tuple[slice, NDArray[np.float32]]]]:
+    """Lend the blocks of stored weights, each in memory that the next one uses again.
+
+    Raises:
+        DamagedWeights: after the last block, unless all that was read is what was stored.
+    """
+    room = memoryview(bytearray(max(BLOCK * FLOAT32_BYTES, len(layout.header))))
+    with store.reading(digest) as blob:
+
+        def pieces() -> Iterator[tuple[slice, NDArray[np.float32]]]:
+            blob.read_into(room[: len(layout.header)])
+            for block in blocks(layout.size):
+                count = min(block.stop, layout.size) - block.start
+                piece = blob.read_into(room[: count * FLOAT32_BYTES])
+                if len(piece) < count * FLOAT32_BYTES:
+                    break  # which the check finds
+                yield block, np.frombuffer(piece, dtype="<f4")
+            blob.check()
+
+        yield pieces()
 
 
 def _state(run: Run, store: WeightStore) -> OptimizerState:

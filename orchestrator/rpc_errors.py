@@ -20,6 +20,7 @@ from common.errors import (
     RequestError,
     UnavailableError,
 )
+from common.frames import packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
 from orchestrator.auth import Unauthenticated, check_caller
@@ -100,10 +101,12 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         behaviour, make = getattr(handler, kind), getattr(grpc, f"{kind}_rpc_method_handler")
         # a streaming method may also be a coroutine that writes to its context
         wrap = self._streaming if isasyncgenfunction(behaviour) else self._single
+        parse: Any = handler.request_deserializer
+        serialise: Any = handler.response_serializer
         guarded: Handler = make(
             wrap(behaviour, method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            request_deserializer=reading(method, parse),
+            response_serializer=packing(method, serialise),
         )
         return guarded
 

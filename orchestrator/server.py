@@ -16,6 +16,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from common import logs
+from common.allocator import MIB, keep_on_the_heap
 from common.channel import SERVER_OPTIONS
 from common.clock import SystemClock
 from common.errors import UnavailableError
@@ -64,6 +65,7 @@ async def serve(config: OrchestratorConfig, *, ready: Callable[[str], None] | No
         FederationError: it cannot serve, or had to stop; the text says why.
     """
     logs.configure(config.log.style, verbose=config.log.verbose)
+    keep_on_the_heap(16 * MIB)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -144,7 +146,6 @@ def _options(http2: Http2Settings) -> list[tuple[str, int]]:
         "grpc.keepalive_time_ms": int(1000 * http2.keepalive_s),
         "grpc.keepalive_timeout_ms": int(1000 * http2.ping_timeout_s),
         "grpc.http2.ping_timeout_ms": int(1000 * http2.ping_timeout_s),
-        "grpc.http2.bdp_probe": 0,
         "grpc.http2.lookahead_bytes": http2.window_bytes,
     }
     return list({**dict(SERVER_OPTIONS), **ours}.items())

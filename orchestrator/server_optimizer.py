@@ -19,7 +19,6 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from common.plan import Schedule
-from orchestrator.aggregation import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,47 +58,58 @@ def tail_length(server: ServerOptimizer, count: int) -> int:
     return max(1, round(server.tail_average * count))
 
 
-def server_step(
-    weights: NDArray[np.float32],
-    mean_difference: NDArray[np.float64],
-    state: OptimizerState,
-    server: ServerOptimizer,
-    *,
-    published_round: int,
-    count: int,
-) -> tuple[NDArray[np.float32], OptimizerState]:
-    """Return the next weights and state; all arrays have shape (size,).
+class ServerStep:
+    """One step of the server's optimiser, block by block, so that no second model is in memory."""
 
-    Args:
-        weights: x_{t-1}, as published.
-        mean_difference: d_t.
-        state: what the round before left.
-        server: the plan's.
-        published_round: t, from 1.
-        count: rounds to publish in all.
-    """
-    momentum = _momentum(mean_difference, state.momentum, server.momentum)
-    rate = learning_rate(server, published_round, count)
-    stepped = np.empty_like(weights)
-    with np.errstate(over="ignore"):  # the caller refuses what is not finite
-        for block in blocks(weights.size):  # no second vector in float64
-            stepped[block] = weights[block] + rate * momentum[block]
-    tail, length = state.tail_sum, tail_length(server, count)
-    if length > 1 and published_round > count - length:
-        tail = stepped.astype(np.float64) if tail is None else tail + stepped
-    return stepped, OptimizerState(momentum if server.momentum else None, tail)
+    def __init__(
+        self,
+        size: int,
+        state: OptimizerState,
+        server: ServerOptimizer,
+        *,
+        published_round: int,
+        count: int,
+    ) -> None:
+        """Begin the step of round t = `published_round` of `count`, after what left `state`.
+
+        All arrays have `size` values.
+        """
+        length = tail_length(server, count)
+        is_in_tail = length > 1 and published_round > count - length
+        self._rate = learning_rate(server, published_round, count)
+        self._beta = server.momentum
+        self._momentum = _changed(state.momentum, size, is_needed=server.momentum > 0)
+        self._tail_sum = _changed(state.tail_sum, size, is_needed=is_in_tail)
+        self._adds_to_tail = is_in_tail
+
+    def take(
+        self, block: slice, weights: NDArray[np.float32], mean_difference: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Return x_t of `block` from x_{t-1} and d_t there; each block is taken once."""
+        momentum = mean_difference
+        if self._momentum is not None:
+            momentum = self._beta * self._momentum[block] + mean_difference
+            self._momentum[block] = momentum
+        with np.errstate(over="ignore"):  # the caller refuses what is not finite
+            stepped = (weights + self._rate * momentum).astype(np.float32)
+        if self._tail_sum is not None and self._adds_to_tail:
+            self._tail_sum[block] += stepped
+        return stepped
+
+    def state(self) -> OptimizerState:
+        """Return what is left for the next step, once every block was taken."""
+        return OptimizerState(self._momentum, self._tail_sum)
 
 
-def _momentum(
-    difference: NDArray[np.float64], before: NDArray[np.float64] | None, beta: float
-) -> NDArray[np.float64]:
-    return difference if before is None else beta * before + difference
+def _changed(
+    array: NDArray[np.float64] | None, size: int, *, is_needed: bool
+) -> NDArray[np.float64] | None:
+    """Return a copy that may be changed; of nothing, zeros where they are needed."""
+    if array is None:
+        return np.zeros(size) if is_needed else None
+    return array.copy()
 
 
-def final_model(
-    weights: NDArray[np.float32], state: OptimizerState, server: ServerOptimizer, count: int
-) -> NDArray[np.float32]:
-    """Return the completed run's model, shape (size,), from the last weights and state."""
-    if state.tail_sum is None:
-        return weights
-    return (state.tail_sum / tail_length(server, count)).astype(np.float32)
+def tail_mean(tail_sum: NDArray[np.float64], length: int) -> NDArray[np.float32]:
+    """Return the mean of the tail's `length` x_t from their sum, of whatever shape."""
+    return (tail_sum / length).astype(np.float32)

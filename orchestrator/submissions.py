@@ -7,22 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.errors import FederationError
+from common.errors import FederationError, UnavailableError
 from common.protocol import Receipt, UploadState
 from common.transfer import CHUNK_BYTES
-from common.weights import Weights
 from orchestrator.admission import check_header, has_declined, is_counted
-from orchestrator.aggregation import Accumulator, check_range
+from orchestrator.aggregation import Accumulator
 from orchestrator.events import GatewayDeclined, UpdateAccepted
+from orchestrator.pace import Pace
 from orchestrator.staging import Slot
+from orchestrator.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from typing import TypeVar
 
     from common.ids import GatewayId
     from common.protocol import Chunk, Decline, UpdateHeader, UpdateKey
     from common.weights import Layout
+    from orchestrator.aggregation import Values
     from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
 
     ResultT = TypeVar("ResultT")
 
-CHECKING_THREADS = 2
+CHECKING_THREADS = FOLDING_THREADS = 2
+UPLOADS_AT_ONCE = 1  # fills two cores: one sends, one takes; all that is fast is in memory
+TOGETHER = 4  # chunks: to wake a thread for each cost as much as the chunk
+
+
+async def _nothing_to_say() -> None:
+    pass
 
 
 class Submissions:
@@ -43,7 +51,9 @@ class Submissions:
         self._heads = heads
         self._staging = staging
         self._max_update_bytes = max_update_bytes
+        self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
+        self._helpers = ThreadPoolExecutor(FOLDING_THREADS, thread_name_prefix="add")
         self._folding = ThreadPoolExecutor(1, thread_name_prefix="fold")  # one sum, one thread
 
     def get_upload(self, gateway: GatewayId, key: UpdateKey, digest: str) -> UploadState:
@@ -55,12 +65,22 @@ class Submissions:
         return UploadState(offset=self._staging.held(slot, digest), received=False)
 
     async def submit(
-        self, gateway: GatewayId, header: UpdateHeader, chunks: AsyncIterator[Chunk]
+        self,
+        gateway: GatewayId,
+        header: UpdateHeader,
+        chunks: AsyncIterator[Chunk],
+        go_ahead: Callable[[], Awaitable[object]] = _nothing_to_say,
     ) -> Receipt:
         """Return once the update is counted; one that is refused changes nothing.
 
         A transfer that is cut off keeps what has come, for the next one to go on from. The head of
         the gateway's ledger is countersigned and kept before the first byte is taken.
+
+        Args:
+            gateway: whose update it is.
+            header: what was said of it.
+            chunks: its bytes, from `header.body.offset` on.
+            go_ahead: tells the gateway that it is its turn to send.
         """
         live = self._runs.get(header.key.run_id)
         already = self._is_counted(live, gateway, header)
@@ -70,16 +90,19 @@ class Submissions:
         if already:
             return receipt
         slot = Slot(header.key.run_id, header.key.round, gateway)
-        limit = min(self._max_update_bytes, longest(live.run.plan.task.layout))
-        with self._staging.receiving(slot, header.body, limit=limit) as upload:
-            try:
-                update = await self._receive(live, upload, chunks)
-                folded = self._count(live, gateway, header, update)
-            except FederationError:
-                upload.discard()
-                raise
-            upload.discard()  # its bytes stay mapped until they are folded
-            await asyncio.shield(folded)
+        layout = live.run.plan.task.layout
+        limit = min(self._max_update_bytes, longest(layout))
+        with self._staging.receiving(slot, header.body, layout, limit=limit) as upload:
+            async with self._turns.turn(late=upload.unmap):
+                await go_ahead()
+                try:
+                    await self._take(live, gateway, header, upload, chunks)
+                except UnavailableError:
+                    raise  # what has come is as good as before
+                except FederationError:
+                    self._staging.let_go(upload)
+                    raise
+                self._staging.let_go(upload)
         return receipt
 
     def decline(self, gateway: GatewayId, decline: Decline) -> Receipt:
@@ -98,6 +121,7 @@ class Submissions:
         """Let the threads go."""
         self._checking.shutdown()
         self._folding.shutdown()
+        self._helpers.shutdown()
 
     @staticmethod
     def _is_counted(live: LiveRun, gateway: GatewayId, header: UpdateHeader) -> bool:
@@ -106,42 +130,74 @@ class Submissions:
         check_header(live.run, header)
         return False
 
-    async def _receive(
-        self, live: LiveRun, upload: Upload, chunks: AsyncIterator[Chunk]
-    ) -> Weights:
-        async for chunk in chunks:
-            live.bytes_received += len(chunk.data)
-            await self._in_thread(partial(upload.take, chunk))
-        layout = live.run.plan.task.layout
-        return await self._in_thread(partial(_checked, upload, layout))
+    async def _take(
+        self,
+        live: LiveRun,
+        gateway: GatewayId,
+        header: UpdateHeader,
+        upload: Upload,
+        chunks: AsyncIterator[Chunk],
+    ) -> None:
+        """Receive an update, check it, count it."""
+        await self._receive(live, upload, chunks)
+        update = await _to_its_end(self._checking, upload.checked)
+        add = self._count(live, gateway, header, update)
+        if add is not None:
+            await _to_its_end(self._folding, add)
 
-    async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        """Return what `work` returns; a call that is broken off waits until it has ended.
-
-        Otherwise the upload's slot would be free while a thread still writes to its file.
-        """
-        future = asyncio.get_running_loop().run_in_executor(self._checking, work)
+    async def _receive(self, live: LiveRun, upload: Upload, chunks: AsyncIterator[Chunk]) -> None:
+        """Let a thread take some chunks while the next ones come; keep all, whatever ends it."""
+        loop, pace = asyncio.get_running_loop(), Pace()
+        taking: asyncio.Future[None] = loop.create_future()
+        taking.set_result(None)
+        some: list[Chunk] = []
         try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+            while (chunk := await pace.next_of(chunks)) is not None:
+                live.bytes_received += len(chunk.data)
+                some.append(chunk)
+                if len(some) == TOGETHER:
+                    await asyncio.shield(taking)
+                if taking.done():
+                    taking.result()
+                    taking = loop.run_in_executor(self._checking, upload.take_all, some)
+                    some = []
+        finally:
+            await asyncio.wait([taking])  # or its file would be let go while it writes
+            taking.result()
+            upload.take_all(some)
 
     def _count(
-        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Weights
-    ) -> asyncio.Future[None]:
-        """Record a checked update and send it to the folding thread, with no await between."""
-        loop = asyncio.get_running_loop()
+        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Values
+    ) -> Callable[[], None] | None:
+        """Record a checked update; return what adds it to the sum, if it was not there.
+
+        Nothing may be awaited before that is given to the folding thread: the sum is complete once
+        all that was given to it is done.
+        """
         if self._is_counted(live, gateway, header):
-            return loop.run_in_executor(self._folding, lambda: None)
+            return None
         remaining_s = self._runs.remaining_s(live)
         plan, invited = live.run.plan, () if live.run.round is None else live.run.round.invited
         if live.sum is None:
             total = sum(plan.weight(member) for member in invited)
-            live.sum = Accumulator(plan.task.layout.size, total)
+            memory, helpers = live.sum_memory, self._helpers
+            live.sum = Accumulator(plan.task.layout.size, total, memory=memory, helpers=helpers)
+            live.sum_memory = live.sum.memory
         self._runs.record(live, UpdateAccepted(gateway, header.body.digest, remaining_s))
-        weight = plan.weight(gateway)
-        return loop.run_in_executor(self._folding, live.sum.add, gateway, update.values, weight)
+        return partial(live.sum.add, gateway, update, plan.weight(gateway))
+
+
+async def _to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
+    """Return what `work` returns, done in a thread; broken off, wait until it has ended.
+
+    Otherwise a file would be let go while a thread still uses it.
+    """
+    future = asyncio.get_running_loop().run_in_executor(threads, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
 
 
 def open_slots(runs: Iterable[Run]) -> tuple[Slot, ...]:
@@ -157,10 +213,3 @@ def open_slots(runs: Iterable[Run]) -> tuple[Slot, ...]:
 def longest(layout: Layout) -> int:
     """Return how many bytes an update may declare: enough to say what is wrong with most."""
     return 2 * layout.byte_length + CHUNK_BYTES
-
-
-def _checked(upload: Upload, layout: Layout) -> Weights:
-    """Check length, digest, names, shapes, element type, finiteness and range, in this order."""
-    update = Weights.from_bytes(upload.checked(), layout)
-    check_range(update.values, layout)
-    return update

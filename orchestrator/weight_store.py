@@ -7,8 +7,10 @@ the database: a row promises a whole file.
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
 from sqlalchemy import insert, select
 
 from common.disk import SYSTEM_DISK
@@ -18,11 +20,12 @@ from common.transfer import digest_of
 from orchestrator.database import BLOBS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine, Select
 
-    from common.disk import Disk
+    from common.disk import Disk, File
 
 TEMPORARY = ".tmp"
 
@@ -48,6 +51,52 @@ class StorageFailed(UnavailableError):
         super().__init__(f"the orchestrator's disk failed ({error.strerror}): try again later")
 
 
+class NewBlob:
+    """Bytes on their way into the store."""
+
+    def __init__(self, file: File, keep: Callable[[WeightsId, int], None]) -> None:
+        self._file = file
+        self._keep = keep
+        self._hasher = blake3()
+        self._length = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._hasher.update(data)
+        self._file.write(data, self._length)
+        self._length += len(data)
+
+    def keep(self) -> WeightsId:
+        """Return the digest that names what was written, once it is durable."""
+        self._file.sync()
+        digest = WeightsId(self._hasher.hexdigest())
+        self._keep(digest, self._length)
+        return digest
+
+
+class StoredBlob:
+    """A blob that is read once, in order."""
+
+    def __init__(self, file: File, digest: str, byte_length: int) -> None:
+        self._file = file
+        self._digest = digest
+        self._hasher = blake3()
+        self._read = 0
+        self.byte_length = byte_length
+
+    def read_into(self, room: memoryview) -> memoryview:
+        """Return the bytes that come next, in `room`, which they fill but at the end."""
+        got = room[: self._file.read_into(room, self._read)]
+        self._hasher.update(got)
+        self._read += len(got)
+        return got
+
+    def check(self) -> None:
+        """Raise DamagedWeights unless what was read is all of it and has its digest."""
+        if self._read != self.byte_length or self._hasher.hexdigest() != self._digest:
+            raise DamagedWeights(self._digest)
+
+
 class WeightStore:
     """Blobs by digest; its methods may be called from any thread."""
 
@@ -65,16 +114,35 @@ class WeightStore:
     def put(self, data: bytes | memoryview) -> WeightsId:
         """Return the digest that names `data`, once it is durable; a repeat changes nothing."""
         digest = digest_of(data)
-        if not self.has(digest):
-            try:
-                self._write(digest, data)
-            except OSError as error:
-                raise StorageFailed(error) from error
-            with self._engine.begin() as connection:
-                if connection.execute(_find(digest)).scalar() is None:
-                    row = {"digest": digest, "byte_length": len(data)}
-                    connection.execute(insert(BLOBS).values(**row))
-        return digest
+        if self.has(digest):
+            return digest
+        with self.writing() as blob:
+            blob.write(data)
+            return blob.keep()
+
+    @contextmanager
+    def writing(self) -> Iterator[NewBlob]:
+        """Lend a blob that grows; unless it is kept, nothing is left of it."""
+        # a name of its own: two calls may write the same bytes at once
+        temporary = self._folder / f"{secrets.token_hex(16)}{TEMPORARY}"
+        try:
+            with self._disk.create(temporary) as file:
+                yield NewBlob(file, lambda digest, size: self._keep(temporary, digest, size))
+        except OSError as error:
+            raise StorageFailed(error) from error
+        finally:
+            with suppress(OSError):
+                self._disk.unlink(temporary)
+
+    @contextmanager
+    def reading(self, digest: str) -> Iterator[StoredBlob]:
+        """Lend a blob to be read in pieces, all of it in order; raise UnknownWeights."""
+        length = self.byte_length(digest)
+        try:
+            with self._disk.open(self._path(digest)) as file:
+                yield StoredBlob(file, digest, length)
+        except OSError as error:
+            raise StorageFailed(error) from error
 
     def has(self, digest: str) -> bool:
         """Whether the store holds the blob."""
@@ -114,14 +182,14 @@ class WeightStore:
         except OSError as error:
             raise StorageFailed(error) from error
 
-    def _write(self, digest: str, data: bytes | memoryview) -> None:
-        # a name of its own: two calls may write the same bytes at once
-        temporary = self._folder / f"{digest}.{secrets.token_hex(8)}{TEMPORARY}"
-        with self._disk.create(temporary) as file:
-            file.write(data, 0)
-            file.sync()
+    def _keep(self, temporary: Path, digest: WeightsId, byte_length: int) -> None:
+        """Give a synced file its name, then name it in the database."""
         self._disk.rename(temporary, self._path(digest))
         self._disk.sync_folder(self._folder)
+        with self._engine.begin() as connection:
+            if connection.execute(_find(digest)).scalar() is None:
+                row = {"digest": digest, "byte_length": byte_length}
+                connection.execute(insert(BLOBS).values(**row))
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest

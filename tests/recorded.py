@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from common.protocol import Chunk
 from common.tls import TlsFiles
 from gateway.client import GrpcClient
 from gateway.egress import MANIFEST
@@ -87,12 +88,18 @@ class _Channel:
             method, response_deserializer=self._hearing(response_deserializer)
         )
 
-        async def noting(requests):
-            async for request in requests:
-                self._note(method, request)
-                yield request
+        def begun(timeout):
+            stream = call(timeout=timeout)
+            write = stream.write
 
-        return lambda requests, timeout: call(noting(requests), timeout=timeout)
+            async def noted(request: bytes) -> None:
+                self._note(method, request)
+                await write(request)
+
+            stream.write = noted
+            return stream
+
+        return begun
 
     def _single(self, kind, method, response_deserializer):
         call = kind(method, response_deserializer=self._hearing(response_deserializer))
@@ -109,6 +116,8 @@ class _Channel:
     def _hearing(self, deserializer):
         def heard(data: bytes) -> Message:
             message = deserializer(data)
+            if isinstance(message, Chunk):
+                return message
             for _, owner, name in _leaves(message, ""):
                 value = getattr(owner, name)
                 if isinstance(value, str) and value not in self._record.heard:

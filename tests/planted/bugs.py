@@ -335,10 +335,10 @@ BUGS = (
         caught_by=f"{EGRESS}::test_a_field_that_the_contract_does_not_know_is_refused_at_any_depth",
     ),
     Bug(
-        name="an error in a stream that nobody hears of",
+        name="a chunk of which the manifest is not asked",
         path=OUTGOING,
-        sound="            failures.append(error)\n",
-        faulty="",
+        sound="            _check_entry(value, path, self._manifest)\n",
+        faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
     ),

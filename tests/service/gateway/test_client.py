@@ -8,6 +8,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body, Chunk, Review, UpdateHeader, UpdateKey, Versions
 from common.tls import Role
@@ -42,6 +43,7 @@ class Counting(Newer):
         self.calls = 0
 
     async def SubmitUpdate(self, requests, context):  # noqa: N802 (gRPC's name)
+        await context.send_initial_metadata(((GO_AHEAD, "1"),))
         async for _ in requests:
             self.calls += 1
         return pb.SubmitUpdateResponse(key=pb.UpdateKey(run_id="r", round=1), digest=DIGEST)

@@ -12,11 +12,14 @@ from cli.operator_client import OperatorClient
 from common import wire
 from common.ids import RunId
 from common.plan import Plan
+from common.protocol import Chunk, Decline, Receipt, UpdateHeader
 from common.tls import Role, TlsFiles
 from common.weights import Weights
 from gateway.client import GrpcClient
 from orchestrator.config import OrchestratorConfig
 from orchestrator.server import Listening, listening
+from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1 import weights_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.certificates import Authority
 from tests.fakes import INITIAL, FakeClock, FakeGateway
@@ -28,6 +31,24 @@ class Lawless(GrpcClient):
     def __init__(self, address: str, tls: TlsFiles) -> None:
         super().__init__(address, tls)
         self._stub = GatewayServiceStub(self._channel)
+
+    async def submit_update(self, header: UpdateHeader, chunks: AsyncIterator[Chunk]) -> Receipt:
+        """Send all of an update without waiting for the word to go ahead, as protobuf packs it."""
+
+        async def requests() -> AsyncIterator[pb.SubmitUpdateRequest]:
+            yield pb.SubmitUpdateRequest(header=wire.UPDATE_HEADER.to_message(header))
+            async for chunk in chunks:
+                piece = weights_pb2.Chunk(offset=chunk.offset, data=bytes(chunk.data))
+                yield pb.SubmitUpdateRequest(chunk=piece)
+
+        with self._our_errors():
+            return wire.receipt_from_proto(await self._stub.SubmitUpdate(requests()))
+
+    async def decline(self, decline: Decline) -> Receipt:
+        """Decline a round."""
+        request = pb.SubmitUpdateRequest(decline=wire.DECLINE.to_message(decline))
+        with self._our_errors():
+            return wire.receipt_from_proto(await self._stub.SubmitUpdate(iter([request])))
 
 
 @dataclass

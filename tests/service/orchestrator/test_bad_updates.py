@@ -23,6 +23,7 @@ from common.transfer import CHUNK_BYTES, chunks_of, digest_of
 from common.weights import Layout, Weights
 from orchestrator.rpc_errors import DETAILS_KEY
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1 import weights_pb2
 from tests.fakes import INITIAL, LAYOUT, chunks, plan_of, until
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=1, deadline_s=60.0))
@@ -319,7 +320,7 @@ async def test_a_stream_in_a_wrong_order_is_refused(opened, parts):
     header = await opened.a.header("r", 1, INITIAL.digest, opened.a.body(1))
     messages = {
         "header": pb.SubmitUpdateRequest(header=wire.UPDATE_HEADER.to_message(header)),
-        "chunk": pb.SubmitUpdateRequest(chunk=wire.chunk_to_proto(Chunk(0, b"1"))),
+        "chunk": pb.SubmitUpdateRequest(chunk=weights_pb2.Chunk(data=b"1")),
     }
     stub = opened.a.client._stub
     with pytest.raises(grpc.aio.AioRpcError, match="part: ") as caught:

@@ -13,7 +13,8 @@ from common.protocol import Body, Review, RunState, Stop, StopReason, Train, Wai
 from common.weights import Weights
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.server_optimizer import OptimizerState, final_model, server_step
+from orchestrator.server_optimizer import OptimizerState
+from tests.averaging import final_model, server_step
 from tests.fakes import (
     INITIAL,
     LAYOUT,

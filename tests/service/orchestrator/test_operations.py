@@ -164,7 +164,7 @@ async def test_a_stream_of_weights_in_a_wrong_order_is_refused(olga, parts):
     body = Body(INITIAL.digest, LAYOUT.byte_length)
     messages = {
         "header": pb.UploadWeightsRequest(header=wire.BODY.to_message(body)),
-        "chunk": pb.UploadWeightsRequest(chunk=wire.chunk_to_proto(Chunk(0, b"1"))),
+        "chunk": Chunk(0, b"1"),
     }
     stub = olga._stub
     with pytest.raises(grpc.aio.AioRpcError, match="part: ") as caught:

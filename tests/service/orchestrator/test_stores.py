@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.protocol import Body, Chunk
-from common.transfer import digest_of
+from common.transfer import DigestMismatch, LengthMismatch, digest_of
+from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.journal import Journal, JournalFailed, Superseded
-from orchestrator.staging import Slot, Staging, UploadInProgress
+from orchestrator.staging import BEGINNING, Slot, Staging, UploadInProgress
 from orchestrator.weight_store import (
     DamagedWeights,
     StorageFailed,
@@ -18,7 +20,10 @@ from orchestrator.weight_store import (
     WeightStore,
 )
 
-DATA = b"some weights"
+LAYOUT = Layout.of({"w": (6,)})
+UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
+DATA, OTHERS = UPDATE.to_bytes(), Weights(LAYOUT, np.ones(6, dtype=np.float32)).to_bytes()
+BLOB = b"some weights"
 SLOT = Slot("r", 1, "a")
 
 
@@ -72,34 +77,27 @@ def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(engine):
     assert "UNIQUE" in line["why"]
 
 
-def test_a_folder_that_is_gone_says_so(tmp_path):
-    staging = Staging(tmp_path / "uploads")
-    (tmp_path / "uploads").rmdir()
-    with pytest.raises(StorageFailed), staging.receiving(SLOT, body(DATA), limit=100):
-        pass
-
-
 def test_weights_are_named_by_their_digest_and_kept_once(store, tmp_path):
-    assert store.put(DATA) == store.put(DATA) == digest_of(DATA)
-    assert store.get(digest_of(DATA)) == DATA
-    assert store.read(digest_of(DATA), 5, 100) == b"weights"
-    assert [path.name for path in (tmp_path / "weights").iterdir()] == [digest_of(DATA)]
+    assert store.put(BLOB) == store.put(BLOB) == digest_of(BLOB)
+    assert store.get(digest_of(BLOB)) == BLOB
+    assert store.read(digest_of(BLOB), 5, 100) == b"weights"
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [digest_of(BLOB)]
 
 
 def test_weights_outlive_the_store(store, tmp_path, engine):
-    digest = store.put(DATA)
+    digest = store.put(BLOB)
     (tmp_path / "weights" / "left.tmp").write_bytes(b"torn")
-    assert WeightStore(tmp_path / "weights", engine).get(digest) == DATA
+    assert WeightStore(tmp_path / "weights", engine).get(digest) == BLOB
     assert not (tmp_path / "weights" / "left.tmp").exists()
 
 
 def test_a_file_without_its_row_is_written_again(store, tmp_path):
-    (tmp_path / "weights" / digest_of(DATA)).write_bytes(b"torn")
-    assert store.get(store.put(DATA)) == DATA
+    (tmp_path / "weights" / digest_of(BLOB)).write_bytes(b"torn")
+    assert store.get(store.put(BLOB)) == BLOB
 
 
 def test_damaged_weights_are_not_given_out(store, tmp_path):
-    digest = store.put(DATA)
+    digest = store.put(BLOB)
     (tmp_path / "weights" / digest).write_bytes(b"other weights")
     with pytest.raises(DamagedWeights):
         store.get(digest)
@@ -108,7 +106,7 @@ def test_damaged_weights_are_not_given_out(store, tmp_path):
 def test_missing_weights_and_disks_are_told_apart(store, tmp_path):
     with pytest.raises(UnknownWeights):
         store.get("1" * 64)
-    digest = store.put(DATA)
+    digest = store.put(BLOB)
     (tmp_path / "weights" / digest).unlink()
     for read in (store.get, lambda name: store.read(name, 0, 1)):
         with pytest.raises(StorageFailed):
@@ -118,50 +116,141 @@ def test_missing_weights_and_disks_are_told_apart(store, tmp_path):
         store.put(b"more")
 
 
+def test_a_blob_that_is_not_kept_leaves_nothing(store, tmp_path):
+    with store.writing() as blob:
+        blob.write(BLOB)
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_a_blob_that_is_read_in_pieces_is_checked_at_its_end(store, tmp_path):
+    digest, room = store.put(BLOB), memoryview(bytearray(5))
+    with store.reading(digest) as blob:
+        assert b"".join(iter(lambda: bytes(blob.read_into(room)), b"")) == BLOB
+        blob.check()
+    (tmp_path / "weights" / digest).write_bytes(b"other weights"[: len(BLOB)])
+    with store.reading(digest) as blob:
+        while blob.read_into(room):
+            pass
+        with pytest.raises(DamagedWeights):
+            blob.check()
+
+
 def body(data: bytes, offset: int = 0) -> Body:
     return Body(digest_of(data), len(data), offset)
 
 
-def test_an_upload_is_resumed_where_it_was_torn(tmp_path):
+def receiving(staging: Staging, of: Body, slot: Slot = SLOT):
+    return staging.receiving(slot, of, LAYOUT, limit=1000)
+
+
+def values_of(update) -> list[float]:
+    return update.read(slice(0, 6)).tolist()
+
+
+def test_a_folder_that_is_gone_says_so(tmp_path):
+    staging = Staging(tmp_path / "uploads")
+    (tmp_path / "uploads").rmdir()
+    with receiving(staging, body(DATA)) as upload, pytest.raises(StorageFailed):
+        upload.take(Chunk(0, DATA))
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+@pytest.mark.parametrize("cut", [1, 8, len(DATA) - 9, len(DATA) - 1])
+def test_an_upload_is_resumed_where_it_was_torn_by_this_process_or_the_next(tmp_path, cut, slowly):
+    with receiving(Staging(tmp_path), body(DATA)) as upload:
+        upload.take(Chunk(0, DATA[:cut]))
     staging = Staging(tmp_path)
-    with staging.receiving(SLOT, body(DATA), limit=100) as upload:
-        upload.take(Chunk(0, DATA[:4]))
-    assert staging.held(SLOT, digest_of(DATA)) == 4
-    with staging.receiving(SLOT, body(DATA, 4), limit=100) as upload:
-        upload.take(Chunk(4, DATA[4:]))
-        assert upload.checked() == DATA
+    assert staging.held(SLOT, digest_of(DATA)) == cut
+    with receiving(staging, body(DATA, cut)) as upload:
+        if slowly:
+            upload.unmap()
+        upload.take(Chunk(cut, DATA[cut:]))
+        assert values_of(upload.checked()) == UPDATE.values.tolist()
+        staging.let_go(upload)
+    assert staging.held(SLOT, digest_of(DATA)) == 0
 
 
-def test_an_empty_body_is_a_body(tmp_path):
-    with Staging(tmp_path).receiving(SLOT, body(b""), limit=100) as upload:
-        assert upload.checked() == b""
+def test_what_was_torn_is_checked_as_well(tmp_path):
+    bad = Weights(LAYOUT, np.full(6, np.inf, dtype=np.float32)).to_bytes()
+    with receiving(Staging(tmp_path), body(bad)) as upload:
+        upload.take(Chunk(0, bad[:-4]))
+    with receiving(Staging(tmp_path), body(bad, len(bad) - 4)) as upload:
+        upload.take(Chunk(len(bad) - 4, bad[-4:]))
+        with pytest.raises(NotFinite):
+            upload.checked()
+
+
+def test_bytes_that_changed_on_the_disk_are_found(tmp_path):
+    with receiving(Staging(tmp_path), body(DATA)) as upload:
+        upload.take(Chunk(0, DATA[:-4]))
+    (file,) = tmp_path.iterdir()
+    with file.open("r+b") as opened:
+        opened.seek(BEGINNING + len(DATA) - 8)
+        opened.write(b"x")
+    with receiving(Staging(tmp_path), body(DATA, len(DATA) - 4)) as upload:
+        upload.take(Chunk(len(DATA) - 4, DATA[-4:]))
+        with pytest.raises(DigestMismatch):
+            upload.checked()
+
+
+def test_an_empty_body_is_no_update(tmp_path):
+    with (
+        receiving(Staging(tmp_path), body(b"")) as upload,
+        pytest.raises(MalformedWeights),
+    ):
+        upload.checked()
 
 
 def test_a_slot_takes_one_upload_at_a_time(tmp_path):
     staging = Staging(tmp_path)
     with (
-        staging.receiving(SLOT, body(DATA), limit=100),
+        receiving(staging, body(DATA)),
         pytest.raises(UploadInProgress),
-        staging.receiving(SLOT, body(DATA), limit=100),
+        receiving(staging, body(DATA)),
     ):
         pass
 
 
 def test_another_digest_takes_the_slots_place(tmp_path):
     staging = Staging(tmp_path)
-    for data in (DATA, b"others"):
-        with staging.receiving(SLOT, body(data), limit=100) as upload:
-            upload.take(Chunk(0, data))
+    for data in (DATA, OTHERS):
+        with receiving(staging, body(data)) as upload:
+            upload.take(Chunk(0, data[:20]))
     assert staging.held(SLOT, digest_of(DATA)) == 0
-    assert staging.held(SLOT, digest_of(b"others")) == 6
+    assert staging.held(SLOT, digest_of(OTHERS)) == 20
+
+
+def test_a_file_is_used_again_and_nothing_of_what_it_held_counts(tmp_path):
+    staging, later = Staging(tmp_path), Slot("r", 1, "b")
+    with receiving(staging, body(DATA)) as upload:
+        upload.take(Chunk(0, DATA))
+        staging.let_go(upload)
+    with receiving(staging, body(OTHERS), later) as upload:
+        upload.take(Chunk(0, OTHERS[:-4]))
+        assert len(list(tmp_path.iterdir())) == 1
+        with pytest.raises(LengthMismatch):
+            upload.checked()
+    assert Staging(tmp_path).held(later, digest_of(OTHERS)) == len(OTHERS) - 4
+
+
+def test_of_two_files_one_is_spared(tmp_path):
+    staging, other = Staging(tmp_path), Slot("r", 1, "b")
+    with receiving(staging, body(DATA)) as first, receiving(staging, body(OTHERS), other) as second:
+        first.take(Chunk(0, DATA))
+        second.take(Chunk(0, OTHERS))
+        staging.let_go(first)
+        staging.let_go(second)
+    assert len(list(tmp_path.iterdir())) == 1
+    staging.sweep([])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_left_of_closed_rounds_is_deleted(tmp_path):
     staging, later = Staging(tmp_path), Slot("r", 11, "a")
     for slot in (SLOT, later):
-        with staging.receiving(slot, body(DATA), limit=100) as upload:
+        with receiving(staging, body(DATA), slot) as upload:
             upload.take(Chunk(0, DATA))
-    with staging.receiving(Slot("r", 2, "a"), body(DATA), limit=100):
+    with receiving(staging, body(DATA), Slot("r", 2, "a")):
         staging.sweep([SLOT])
     assert staging.held(SLOT, digest_of(DATA)) == len(DATA)
     assert staging.held(later, digest_of(DATA)) == 0

@@ -38,7 +38,7 @@ from common.protocol import (
 )
 from common.wire_values import InvalidMessage
 from protos.federation.v1 import gateway_pb2 as pb
-from protos.federation.v1 import operator_pb2
+from protos.federation.v1 import operator_pb2, weights_pb2
 
 RUN, DIGEST, PLAN = RunId("run-1"), WeightsId("ab" * 32), PlanId("cd" * 32)
 KEY = UpdateKey(RUN, 3)
@@ -132,7 +132,7 @@ def test_receipts_uploads_and_chunks_come_back():
     state = UploadState(5, received=True)
     assert wire.upload_state_from_proto(wire.upload_state_to_proto(state)) == state
     assert wire.upload_request(KEY, DIGEST).key.round == 3
-    assert wire.chunk_from_proto(wire.chunk_to_proto(Chunk(4, memoryview(b"ab")))).data == b"ab"
+    assert wire.chunk_from_proto(weights_pb2.Chunk(offset=4, data=b"ab")) == Chunk(4, b"ab")
     assert wire.run_ids(["a", "", "b"]) == ("a", "b")
 
 

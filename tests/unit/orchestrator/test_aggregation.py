@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import permutations
 
@@ -14,10 +15,12 @@ from orchestrator.aggregation import (
     LIMIT,
     STEP,
     Accumulator,
+    InMemory,
     OutOfRange,
+    anchored,
     check_range,
-    fixed_point,
 )
+from tests.averaging import mean_of
 
 IN_RANGE = st.floats(-2047.9375, 2047.9375, width=32)
 UPDATES = st.lists(st.lists(IN_RANGE, min_size=3, max_size=3), min_size=1, max_size=6)
@@ -31,8 +34,8 @@ def fed_avg(updates: dict[str, np.ndarray], weights: dict[str, int]) -> np.ndarr
     """Return the mean of `updates` as a round makes it, weighted among everyone invited."""
     accumulator = Accumulator(next(iter(updates.values())).size, sum(weights.values()))
     for gateway, values in updates.items():
-        accumulator.add(gateway, values, weights[gateway])
-    return accumulator.mean()
+        accumulator.add(gateway, InMemory(values), weights[gateway])
+    return mean_of(accumulator)
 
 
 @given(IN_RANGE, st.floats(2**-20, 1.0))
@@ -44,7 +47,8 @@ def test_the_bits_are_the_rounded_product(value, share):
     values = np.array([value], dtype=np.float32)
     product = values.astype(np.float64) * share
     slow = np.rint(product * 2.0**40).astype(np.int64)
-    assert fixed_point(values, share).tolist() == slow.tolist()
+    zero = anchored(np.zeros(1, dtype=np.float32), share, np.empty(1))
+    assert (anchored(values, share, np.empty(1)) - zero).tolist() == slow.tolist()
 
 
 @given(UPDATES, st.randoms(use_true_random=False))
@@ -110,12 +114,50 @@ def test_values_just_inside_the_range_pass():
 
 def test_nobody_is_summed_twice():
     accumulator = Accumulator(2, 2)
-    accumulator.add("a", np.ones(2, dtype=np.float32), 1)
+    ones = InMemory(np.ones(2, dtype=np.float32))
+    accumulator.add("a", ones, 1)
     with pytest.raises(ValueError, match="in the sum already"):
-        accumulator.add("a", np.ones(2, dtype=np.float32), 1)
+        accumulator.add("a", ones, 1)
     assert accumulator.members == {"a"}
 
 
 def test_one_value_is_not_spread_over_a_tensor():
-    with pytest.raises(ValueError, match="shape"):
-        Accumulator(2, 1).add("a", np.ones(1, dtype=np.float32), 1)
+    with pytest.raises(ValueError, match="1 values"):
+        Accumulator(2, 1).add("a", InMemory(np.ones(1, dtype=np.float32)), 1)
+
+
+def test_helpers_and_used_memory_give_the_same_bits():
+    size = BLOCK * 3 + 5
+    updates = np.random.default_rng(1).normal(size=(3, size)).astype(np.float32)
+    plain = fed_avg(dict(enumerate(updates)), {0: 1, 1: 2, 2: 3})
+    memory = np.full(size, 77, dtype=np.int64)
+    with ThreadPoolExecutor(2) as helpers:
+        helped = Accumulator(size, 6, memory=memory, helpers=helpers)
+        for gateway, values in enumerate(updates):
+            helped.add(gateway, InMemory(values), gateway + 1)
+    assert helped.memory is memory
+    assert mean_of(helped).tobytes() == plain.tobytes()
+
+
+class Breaking(InMemory):
+    """Values that cannot be read to their end."""
+
+    def read(self, block):
+        if block.start:
+            raise OSError(5, "torn")
+        return super().read(block)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_update_that_breaks_off_is_no_member(threads):
+    values = np.ones(BLOCK * 4, dtype=np.float32)
+    with ThreadPoolExecutor(2) as helpers:
+        total = Accumulator(values.size, 1, helpers=helpers if threads else None)
+        with pytest.raises(OSError, match="torn"):
+            total.add("a", Breaking(values), 1)
+    assert total.members == frozenset()
+
+
+def test_memory_of_another_size_is_not_used():
+    memory = np.zeros(3, dtype=np.int64)
+    assert Accumulator(4, 1, memory=memory).memory.shape == (4,)

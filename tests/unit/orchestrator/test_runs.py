@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.ids import GatewayId
 from common.plan import Rounds, WhenAbandoned
 from common.protocol import Effective, Refusal, RefusalReason, RunState, ScoreSet
-from orchestrator.aggregation import Accumulator
+from orchestrator.aggregation import Accumulator, InMemory
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
@@ -42,7 +42,8 @@ from orchestrator.runs import (
     begin,
     next_step,
 )
-from orchestrator.server_optimizer import OptimizerState, final_model, server_step
+from orchestrator.server_optimizer import OptimizerState
+from tests.averaging import final_model, mean_of, server_step
 from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, difference, plan_of
 
 ALL = frozenset("abc")
@@ -282,7 +283,7 @@ class Simulation:
         if self.sum is None:
             self.sum = Accumulator(LAYOUT.size, sum(map(self.plan.weight, "abc")))
         values = difference(gateway, self.run.round.number)
-        self.sum.add(gateway, values, self.plan.weight(gateway))
+        self.sum.add(gateway, InMemory(values), self.plan.weight(gateway))
 
     def to_the_end(self) -> bytes:
         while not isinstance(decision := step(self.run), Complete):
@@ -302,7 +303,7 @@ class Simulation:
         state = OptimizerState.from_bytes(self.states[run.optimizer_state])
         self.blobs[key], state = server_step(
             self.blobs[run.weights],
-            self.sum.mean(),
+            mean_of(self.sum),
             state,
             self.plan.server,
             published_round=run.published + 1,

@@ -6,11 +6,10 @@ import pytest
 from common.plan import Schedule, ServerOptimizer
 from orchestrator.server_optimizer import (
     OptimizerState,
-    final_model,
     learning_rate,
-    server_step,
     tail_length,
 )
+from tests.averaging import final_model, server_step
 
 COUNT = 7
 SERVERS = [

@@ -1,0 +1,1 @@
+"""How fast models move: a whole round of real processes, and the sockets below it."""

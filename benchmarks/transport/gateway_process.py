@@ -1,0 +1,118 @@
+"""Real gateways that do not train: each answers with the constant that is its own.
+
+    python -m benchmarks.transport.gateway_process FOLDER ADDRESS plain|tls NAME [NAME …]
+
+The agent, its channel, the checks of what comes and goes and the store that keeps an update are
+the real ones. Instead of training and of the ledger's records there is one filled array.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from benchmarks.transport import plain
+from benchmarks.transport.model import TASK, TASK_DIGEST, constant
+from common import logs
+from common.allocator import GIB, keep_on_the_heap
+from common.protocol import LedgerHead
+from common.retry import Backoff
+from common.tls import TlsFiles
+from common.weights import Weights
+from gateway.agent import Agent
+from gateway.client import GrpcClient
+from gateway.gateway import ForeignWeights
+from gateway.policy import Accepted
+from gateway.updates import UpdateStore
+
+if TYPE_CHECKING:
+    from common.hyperparameters import Hyperparameters
+    from common.ids import PlanId, RunId
+    from common.plan import Plan
+    from gateway.gateway import TrainRound
+
+
+class ConstantGateway:
+    """Stands in for a gateway and for what makes it ready, in the agent's eyes."""
+
+    insecure_deterministic = False
+    tasks = {TASK: TASK_DIGEST}  # noqa: RUF012 - never changed
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Keep updates in `folder`."""
+        self._constant = np.float32(constant(name))
+        self._updates = UpdateStore(folder)
+        self._kept: list[Any] = []
+        self._rounds = 0
+
+    @property
+    def ledger_head(self) -> LedgerHead:
+        """A head that goes up by one record a round."""
+        return LedgerHead(self._rounds, f"{self._rounds:064x}")
+
+    def review(self, _run: RunId, plan: Plan, _digest: PlanId) -> Accepted:
+        """Accept whatever is asked."""
+        self._effective: Hyperparameters = plan.hyperparameters
+        return Accepted(self._effective, None)
+
+    def gateway(self, _run: RunId) -> ConstantGateway:
+        """Return what answers a round."""
+        return self
+
+    def fed_round(self, train: TrainRound) -> Weights:
+        """Check the parent as a gateway does; keep and return the constant difference."""
+        delivered = train.parent
+        if delivered.weights.digest != delivered.announced:
+            raise ForeignWeights(got=delivered.weights.digest, announced=delivered.announced)
+        layout = delivered.weights.layout
+        update = Weights.with_room(layout)
+        update.values.fill(self._constant)
+        self._kept.append(self._updates.keep(update.data, update.digest))
+        self._rounds += 1
+        return update
+
+    def release(self, _run: RunId, _published_round: int) -> None:
+        """Let go of what was kept."""
+        for digest in self._kept:
+            self._updates.discard(digest)
+        self._kept.clear()
+
+    def forget(self, run: RunId) -> None:
+        """Let go of what was kept."""
+        self.release(run, 0)
+
+    def confirm(self, _countersigned: object) -> None:
+        """Believe it."""
+
+    def kept_runs(self) -> tuple[RunId, ...]:
+        """Nothing is kept from one process to the next."""
+        return ()
+
+
+async def take_part(folder: Path, address: str, *, tls: bool, names: list[str]) -> None:
+    """Be the gateways `names` until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for name in names:
+            tasks.create_task(_agent(folder, address, tls=tls, name=name))
+
+
+async def _agent(folder: Path, address: str, *, tls: bool, name: str) -> None:
+    keys = folder / "keys" / name
+    files = TlsFiles(authority=keys / "ca.pem", certificate=keys / "cert.pem", key=keys / "key.pem")
+    with nullcontext() if tls else plain.dialling_plainly(name):
+        dialled = GrpcClient(address, files)
+    async with dialled as client:
+        workshop = cast("Any", ConstantGateway(name, folder / name))
+        await Agent(workshop, client, Backoff(), lambda _connected: None).run()
+
+
+if __name__ == "__main__":
+    logs.configure("json")
+    keep_on_the_heap(GIB)
+    where, orchestrator, how, *gateways = sys.argv[1:]
+    asyncio.run(take_part(Path(where), orchestrator, tls=how == "tls", names=gateways))

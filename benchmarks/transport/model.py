@@ -1,0 +1,89 @@
+"""A model of a given size with a transformer's tensors, and what the gateways make of it.
+
+Each gateway sends a constant of its own for a difference. The constants are multiples of 2^-12 and
+the weights are equal, so the average after any number of rounds is known to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.hyperparameters import Hyperparameters
+from common.plan import (
+    Participant,
+    Plan,
+    Privacy,
+    Rounds,
+    ServerOptimizer,
+    TaskSpec,
+    Weighting,
+)
+from common.weights import FLOAT32_BYTES, Layout, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MIB = 1 << 20
+TASK = "constant"
+TASK_DIGEST = "c" * 64
+HYPERPARAMETERS = Hyperparameters(
+    learning_rate=0.1, clipping_norm=1.0, noise_multiplier=1.0, sampling_rate=0.1, local_steps=1
+)
+BLOCKS = 12
+DEADLINE_S = 600.0
+
+
+def layout(mib: int) -> Layout:
+    """Return a transformer's tensors, `mib` MiB of float32 in all: blocks, then an embedding."""
+    values = mib * MIB // FLOAT32_BYTES
+    width = max(16, int((0.6 * values / (12 * BLOCKS)) ** 0.5) // 16 * 16)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in range(BLOCKS):
+        shapes |= {
+            f"block.{block}.attention.in.weight": (3 * width, width),
+            f"block.{block}.attention.in.bias": (3 * width,),
+            f"block.{block}.attention.out.weight": (width, width),
+            f"block.{block}.norm.weight": (width,),
+            f"block.{block}.wide.weight": (4 * width, width),
+            f"block.{block}.narrow.weight": (width, 4 * width),
+        }
+    rest = values - sum(int(np.prod(shape)) for shape in shapes.values())
+    words, remainder = divmod(rest, width)
+    shapes |= {"embedding.weight": (words, width), "head.bias": (remainder,)}
+    return Layout.of(shapes)
+
+
+def initial(mib: int) -> Weights:
+    """Return the weights that a run starts from; the same every time."""
+    shape = layout(mib)
+    return Weights(shape, np.random.default_rng(1).standard_normal(shape.size, dtype=np.float32))
+
+
+def constant(gateway: str) -> float:
+    """Return what a gateway, named g1, g2 …, adds to each weight in a round."""
+    return int(gateway.removeprefix("g")) * 2.0**-12
+
+
+def after(weights: Weights, gateways: Sequence[str], rounds: int) -> Weights:
+    """Return what so many rounds make of `weights`."""
+    values, mean = weights.values.copy(), sum(map(constant, gateways)) / len(gateways)
+    for _ in range(rounds):
+        values = (values + np.float64(mean)).astype(np.float32)
+    return Weights(weights.layout, values)
+
+
+def plan(weights: Weights, gateways: Sequence[str], rounds: int) -> Plan:
+    """Return the plan of a run over all `gateways`."""
+    return Plan(
+        name="transport",
+        task=TaskSpec(name=TASK, digest=TASK_DIGEST, labels=("value",), layout=weights.layout),
+        initial_weights=weights.digest,
+        participants=tuple(Participant(gateway=name, declared_units=100) for name in gateways),
+        weighting=Weighting.EQUAL,
+        rounds=Rounds(count=rounds, maximum=rounds, quorum=len(gateways), deadline_s=DEADLINE_S),
+        privacy=Privacy(delta=1e-5, target_epsilon=50.0),
+        hyperparameters=HYPERPARAMETERS,
+        server=ServerOptimizer(learning_rate=1.0),
+    )

@@ -1,0 +1,43 @@
+"""A few transfers at a time: more only share the same processor, and what waits takes no memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+PATIENCE_S = 2.0
+
+
+class Turns:
+    """Lets transfers in, first come first served; one over a slow line does not hold up others."""
+
+    def __init__(self, at_once: int) -> None:
+        """Let `at_once` go on; whoever is not done within PATIENCE_S goes on beside them."""
+        self._free = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def turn(self, *, late: Callable[[], object] | None = None) -> AsyncIterator[None]:
+        """Wait for a turn, and have it inside the block; `late` is called if it takes too long."""
+        await self._free.acquire()
+        turns = ["taken"]  # until it is given back, by whoever comes first
+
+        def give_back() -> None:
+            if turns:
+                turns.clear()
+                self._free.release()
+
+        def give_back_late() -> None:
+            if late is not None:
+                late()
+            give_back()
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back_late)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()

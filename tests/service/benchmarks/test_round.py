@@ -1,0 +1,22 @@
+"""The benchmark of a round on a small model: it runs, and the average is the exact one."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.round import measure
+from benchmarks.transport.federation import Federation, Setting
+from benchmarks.transport.floor import Floor, Work
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_rounds_and_their_floor_are_measured_and_correct(tmp_path, tls):
+    work = Work(mib=2, gateways=3, folder=tmp_path / "floor", durable=True)
+    setting = Setting(mib=2, gateways=3, tls=tls, folder=tmp_path / "federation", processes=2)
+    with Floor(work) as floor, Federation(setting) as federation:
+        line = measure(federation, floor, rounds=2).line()
+    assert line["correct"] is True
+    assert line["rounds"] == 2
+    assert min(line["round_min_s"], line["floor_median_s"], line["orchestrator_cpu_s"]) > 0
