@@ -110,8 +110,8 @@ class LiveRuns:
             JournalFailed: the database did not take them.
         """
         before, after = live.run, reduce(advance_run, events, live.run)
-        if after == before:
-            return  # repeats
+        if after == before and not any(isinstance(event, Restarted) for event in events):
+            return  # repeats; after a restart the deadline has to be set anew
         with self.halting():
             self._journal.append(before.run_id, live.recorded, events)
         live.recorded += len(events)

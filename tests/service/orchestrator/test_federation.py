@@ -13,6 +13,7 @@ from common.protocol import Body, Review, RunState, Stop, StopReason, Train, Wai
 from common.weights import Weights
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.rounds import Phase
 from orchestrator.server_optimizer import OptimizerState
 from tests.averaging import final_model, server_step
 from tests.fakes import (
@@ -93,6 +94,29 @@ async def test_a_restart_in_mid_round_leads_to_the_same_model(federation):
         await asyncio.gather(*(g.follow("r") for g in gateways))
         status, _ = await operator.run(RunId("r"))
     assert status.model == reference()
+
+
+async def test_a_restart_before_anything_came_leaves_the_round_its_time(federation):
+    async with federation.serving():
+        await federation.start(PLAN)
+        for gateway in await federation.gateways("a", "b", "c"):
+            await gateway.accept("r")
+    async with federation.serving() as server:
+        live = server.orchestrator.runs.get(RunId("r"))
+        await asyncio.sleep(0)  # the run's driver takes its first step
+        assert (live.run.opened, live.run.round.phase) == (1, Phase.COLLECTING)
+        assert server.orchestrator.runs.remaining_s(live) == 60.0
+
+
+async def test_a_restart_before_anyone_answered_leaves_the_gathering_its_time(federation):
+    plan = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=1, deadline_s=60.0))
+    async with federation.serving():
+        await federation.start(plan)
+    async with federation.serving() as server:
+        (a,) = await federation.gateways("a")
+        await a.accept("r")
+        live = server.orchestrator.runs.get(RunId("r"))
+        assert (live.run.opened, live.run.state) == (0, RunState.GATHERING)
 
 
 async def test_two_runs_go_on_side_by_side(federation):
