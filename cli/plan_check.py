@@ -92,14 +92,15 @@ def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
 def noise_to_signal(plan: Plan) -> float:
     r"""Return how large the noise is beside the signal in one round's averaged update.
 
-    .. math:: \frac{\sqrt{d \sum_g k_g (w_g \eta_g C_g \sigma_g / B_g)^2}}
-                  {\sum_g k_g w_g \eta_g C_g}
+    .. math:: \sqrt{n / m} \cdot \frac{\sqrt{d \sum_g k_g (w_g \eta_g C_g \sigma_g / B_g)^2}}
+                                     {\sum_g k_g w_g \eta_g C_g}
 
     with d trainable parameters, k local steps of plain SGD at rate eta, clipping norms C (where
     they adapt, the first), noise multipliers sigma of the sums, shares w of the average and
-    expected batches B: the expected norm of the noise over the largest norm
-    that clipped gradients can have, when all of them point the same way. Real gradients do not; the
-    server's momentum and its average over rounds make the noise smaller again.
+    expected batches B: the expected norm of the noise over the largest norm that clipped gradients
+    can have, when all of them point the same way. Of n gateways m are averaged, the plan's
+    `rounds.target` or all, here as if they were alike. Real gradients do not point the same way;
+    the server's momentum and its average over rounds make the noise smaller again.
     """
     names = [participant.gateway for participant in plan.participants]
     total = sum(plan.weight(name) for name in names)
@@ -111,7 +112,8 @@ def noise_to_signal(plan: Plan) -> float:
         noise = step * how.sum_noise_multiplier(expected) / expected
         variance += how.local_steps * noise**2
         signal += how.local_steps * step
-    return math.sqrt(plan.task.layout.size * variance) / signal
+    fewer = len(names) / (plan.rounds.target or len(names))
+    return math.sqrt(fewer * plan.task.layout.size * variance) / signal
 
 
 def _cost(plan: Plan, gateway: str) -> GatewayCost:

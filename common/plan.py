@@ -6,6 +6,7 @@ digest is bound into every key and every update of the run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -19,6 +20,8 @@ from common.weights import Layout
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
 FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+_MOST_DOUBLINGS = 64  # of a pause: beyond any that is allowed, within what a float holds
 
 
 class Unit(StrEnum):
@@ -89,7 +92,12 @@ class ServerOptimizer(BaseModel):
 
 
 class Rounds(BaseModel):
-    """How many rounds, how long each, and what happens when one fails."""
+    """How many rounds, who joins each, how long it waits, and what happens when one fails.
+
+    Source:
+        Bonawitz et al. 2019, "Towards Federated Learning at Scale: System Design": a goal count,
+        more devices selected than that, a least count, and a time limit for each.
+    """
 
     model_config = FROZEN
 
@@ -98,13 +106,49 @@ class Rounds(BaseModel):
     quorum: Annotated[int, Field(gt=0)]  # updates without which no round is published
     deadline_s: Annotated[float, Field(gt=0, le=604_800)]  # from opening, on a monotonic clock
     when_abandoned: WhenAbandoned = WhenAbandoned.RETRY
+    target: Annotated[int, Field(gt=0)] | None = None  # updates that close a round; None: all
+    over_selection: Annotated[int, Field(ge=0)] = 0  # gateways invited beyond the target
+    minimum_sites: Annotated[int, Field(ge=0)] = 0  # that must be connected for a round to open
+    wait_for_sites_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400.0  # then the run fails
+    retry_pause_s: Annotated[float, Field(ge=0, le=604_800)] = 1.0  # doubles with each retry
+
+    @property
+    def invited(self) -> int | None:
+        """How many gateways a round invites at most; None: all that accepted the plan."""
+        return None if self.target is None else self.target + self.over_selection
+
+    @property
+    def sites_needed(self) -> int:
+        """How many gateways must accept the plan for any round to come."""
+        return max(self.quorum, self.minimum_sites)
+
+    def retry_pause(self, attempt: int) -> float:
+        """Return the seconds between an abandoned round's end and its opening as `attempt` + 1.
+
+        They double with each attempt, up to the time that a round itself may take.
+        """
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        return min(self.retry_pause_s * 2.0**doublings, self.deadline_s)
 
     @model_validator(mode="after")
-    def _maximum_covers_count(self) -> Self:
-        if self.maximum < self.count:
-            msg = f"rounds.maximum is {self.maximum}, must be at least rounds.count = {self.count}"
-            raise ValueError(msg)
+    def _can_work(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
         return self
+
+    def _problems(self) -> Iterator[str]:
+        if self.maximum < self.count:
+            yield f"rounds.maximum is {self.maximum}, must be at least rounds.count = {self.count}"
+        if self.target is None and self.over_selection:
+            yield (
+                f"rounds.over_selection is {self.over_selection}, but there is no rounds.target "
+                "beyond which to invite: without one every gateway is invited"
+            )
+        if self.target is not None and self.quorum > self.target:
+            yield (
+                f"rounds.quorum is {self.quorum}, but a round closes with rounds.target = "
+                f"{self.target} updates: no round could have its quorum"
+            )
 
 
 class TaskSpec(BaseModel):
@@ -141,9 +185,10 @@ class Plan(BaseModel):
         if len(set(gateways)) < len(gateways):
             msg = f"participants names a gateway twice: {sorted(gateways)}"
             raise ValueError(msg)
-        if self.rounds.quorum > len(gateways):
-            msg = f"rounds.quorum is {self.rounds.quorum}, but only {len(gateways)} take part"
-            raise ValueError(msg)
+        for name, needed in _gateways_needed(self.rounds):
+            if needed > len(gateways):
+                msg = f"{name} is {needed}, but only {len(gateways)} take part"
+                raise ValueError(msg)
         if strangers := set(self.profiles) - set(gateways):
             msg = f"profiles names gateways that do not take part: {sorted(strangers)}"
             raise ValueError(msg)
@@ -197,6 +242,12 @@ def two_digits(units: int) -> int:
     """Round to two significant digits, so that a weight says no more than a size's order."""
     step: int = 10 ** max(0, len(str(units)) - 2)
     return max(1, (units + step // 2) // step * step)
+
+
+def _gateways_needed(rounds: Rounds) -> Iterator[tuple[str, int]]:
+    yield "rounds.quorum", rounds.quorum
+    yield "rounds.minimum_sites", rounds.minimum_sites
+    yield "rounds.target + rounds.over_selection", rounds.invited or 0
 
 
 def _check_inside(gateway: str, given: Hyperparameters, bounds: Bounds) -> None:

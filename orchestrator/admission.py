@@ -48,6 +48,16 @@ class RoundNotOpen(ConflictError):
         )
 
 
+class RoundFull(ConflictError):
+    """The updates that close the round are here, or were and are to come again."""
+
+    def __init__(self, key: UpdateKey, state: Round) -> None:
+        super().__init__(
+            f"round {key.round} of run {key.run_id!r} has the {state.target} updates that it "
+            "takes: this one is not counted; wait for what Watch says next"
+        )
+
+
 class AlreadyAnswered(ConflictError):
     """The gateway said something else before, in this round."""
 
@@ -158,6 +168,8 @@ def is_counted(run: Run, gateway: GatewayId, key: UpdateKey, digest: str) -> boo
         return True
     if gateway in state.declined:
         raise AlreadyAnswered(key, "declined")
+    if state.is_full or not (state.has_room or gateway in state.awaited):
+        raise RoundFull(key, state)
     if state.phase is not Phase.COLLECTING:
         raise RoundNotOpen(key, state)
     return False

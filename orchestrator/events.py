@@ -48,6 +48,21 @@ class RoundOpened:
     invited: tuple[GatewayId, ...]
     quorum: int
     remaining_s: float
+    target: int | None = None  # updates that close it; None: those of everyone invited
+
+
+@dataclass(frozen=True)
+class RetryPostponed:
+    """An abandoned round will be opened again once `remaining_s` are over."""
+
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class SitesAwaited:
+    """Too few gateways are there to open a round; the run fails if that lasts `remaining_s`."""
+
+    remaining_s: float
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,8 @@ RunEvent: TypeAlias = (
     | RunStarted
     | PlanAccepted
     | PlanRefused
+    | RetryPostponed
+    | SitesAwaited
     | RunCompleted
     | RunFailed
     | RunCancelled

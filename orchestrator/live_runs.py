@@ -16,9 +16,18 @@ import structlog
 
 from common import wire
 from orchestrator.admission import UnknownRun
-from orchestrator.events import Restarted, RoundOpened, RoundPublished, RunEvent, RunStarted
+from orchestrator.events import (
+    Restarted,
+    RetryPostponed,
+    RoundOpened,
+    RoundPublished,
+    RunEvent,
+    RunStarted,
+    SitesAwaited,
+)
 from orchestrator.journal import Superseded
 from orchestrator.runs import Run, advance_run, begin
+from orchestrator.selection import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +80,7 @@ class LiveRuns:
     """Every run by name, and the only way to change one."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
-        self.connected: frozenset[GatewayId] = frozenset()
+        self.presence = Presence()
         self.halted = asyncio.Event()  # this process must stop acting
         self.failure: BaseException | None = None  # why
         self._journal = journal
@@ -139,8 +148,11 @@ class LiveRuns:
 
     def set_connected(self, gateway: GatewayId, *, is_connected: bool) -> None:
         """Note that a gateway came or went."""
-        rest = self.connected - {gateway}
-        self.connected = rest | {gateway} if is_connected else rest
+        one, was = frozenset({gateway}), self.presence
+        if is_connected:
+            self.presence = Presence(was.connected | one, was.left - one)
+        else:
+            self.presence = Presence(was.connected - one, was.left | one)
         for live in self.of(gateway):
             live.changed.ring()
 
@@ -166,7 +178,7 @@ class LiveRuns:
         for event in events:
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None
-            if isinstance(event, Restarted | RoundOpened):
+            if isinstance(event, Restarted | RetryPostponed | SitesAwaited | RoundOpened):
                 live.deadline = self._clock.now() + event.remaining_s
             log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)
         if live.run.has_ended:
@@ -185,6 +197,8 @@ def _concerned(before: Run, after: Run) -> frozenset[GatewayId]:
     if before.round is None or after.round is None:
         return after.participants
     if (before.state, before.round.phase) != (after.state, after.round.phase):
+        return after.participants
+    if before.round.has_room != after.round.has_room:
         return after.participants
     changed = after.round.answered ^ before.round.answered
     answered = {g for g, answer in after.answers.items() if before.answers.get(g) != answer}

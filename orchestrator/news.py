@@ -17,12 +17,10 @@ from common.protocol import (
     Wait,
     WaitReason,
 )
-from orchestrator.rounds import Phase
 
 if TYPE_CHECKING:
     from common.ids import GatewayId, RunId
     from common.protocol import Instruction
-    from orchestrator.rounds import Round
     from orchestrator.runs import Run
 
 _STOPS = {
@@ -69,10 +67,6 @@ def _instruction(run: Run, gateway: GatewayId, byte_length: int, remaining_s: fl
         return Review(run.plan_digest)  # after a refusal too: its policy may have changed
     if run.round is None or run.round.has_ended or gateway not in run.round.invited:
         return Wait(WaitReason.NO_ROUND)
-    if _is_wanted(run.round, gateway):
+    if run.round.wants(gateway):
         return Train(run.round.number, Body(run.round.parent, byte_length), remaining_s)
     return Wait(WaitReason.OTHERS)
-
-
-def _is_wanted(state: Round, gateway: GatewayId) -> bool:
-    return state.phase is Phase.COLLECTING and gateway not in state.answered

@@ -138,7 +138,7 @@ class Operations:
     def _status(self, live: LiveRun) -> RunStatus:
         remaining_s = 0.0 if live.run.has_ended else self._runs.remaining_s(live)
         traffic = (live.bytes_received, live.bytes_sent)
-        return status_of(live.run, Observed(self._runs.connected, remaining_s, *traffic))
+        return status_of(live.run, Observed(self._runs.presence.connected, remaining_s, *traffic))
 
     def _is_started(self, run_id: RunId, digest: PlanId) -> bool:
         known = {live.run.run_id: live.run.plan_digest for live in self._runs.all()}

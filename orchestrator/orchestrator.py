@@ -17,8 +17,10 @@ from orchestrator.events import (
     DeadlinePassed,
     PlanAccepted,
     PlanRefused,
+    RetryPostponed,
     RoundOpened,
     RunFailed,
+    SitesAwaited,
     UpdateLost,
 )
 from orchestrator.in_process import InProcessClient
@@ -27,10 +29,10 @@ from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.live_runs import LiveRuns
 from orchestrator.operations import Operations
 from orchestrator.publishing import complete, publish
-from orchestrator.runs import Await, Complete, PassDeadline, Publish, Rest, next_step
 from orchestrator.sessions import Sessions
 from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
+from orchestrator.steps import Await, Complete, PassDeadline, Publish, Rest, next_step
 from orchestrator.submissions import Submissions, open_slots
 from orchestrator.weight_store import WeightStore
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from orchestrator.config import Limits
     from orchestrator.events import RunEvent
     from orchestrator.live_runs import LiveRun
-    from orchestrator.runs import Decision, Step
+    from orchestrator.steps import Decision, Step
 
 log = structlog.get_logger()
 
@@ -140,13 +142,13 @@ class Orchestrator:
 
     def _next_step(self, live: LiveRun) -> Decision:
         is_overdue = self._clock.now() >= live.deadline
-        return next_step(live.run, connected=self.runs.connected, is_overdue=is_overdue)
+        return next_step(live.run, self.runs.presence, is_overdue=is_overdue)
 
     async def _take(self, live: LiveRun, step: Step) -> None:
         match step:
             case Await():
                 await self._change(live)
-            case RoundOpened() | RunFailed():
+            case RetryPostponed() | SitesAwaited() | RoundOpened() | RunFailed():
                 self.runs.record(live, step)
             case PassDeadline():
                 self.runs.record(live, *map(UpdateLost, step.lost), DeadlinePassed())

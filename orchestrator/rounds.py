@@ -1,12 +1,13 @@
 """A round is a value; `advance` is its only way on.
 
-    opened ──▶ COLLECTING ──all answered, or deadline with quorum──▶ AGGREGATING ──▶ CLOSED
-                 │   ▲                                                  │   │
-                 │   └────────── restarted: received → awaited ─────────┘   │
-                 └──▶ ABANDONED (quorum out of reach) ◀── no weights came ──┘
+    opened ──▶ COLLECTING ──target, all answered, or deadline with quorum──▶ AGGREGATING ──▶ CLOSED
+                 │   ▲                                                          │   │
+                 │   └────────────── restarted: received → awaited ─────────────┘   │
+                 └──▶ ABANDONED (quorum out of reach) ◀────── no weights came ──────┘
 
 A round without its quorum is ABANDONED with a reason. What is awaited was received before a
 restart and must come again with the same digest; at the deadline it is lost, and does not count.
+Until then its place under the target is kept: nobody who was acknowledged is displaced.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Round:
     invited: frozenset[GatewayId]
     quorum: int
     remaining_s: float
+    target: int | None = None  # updates that close it; None: those of everyone invited
     phase: Phase = Phase.COLLECTING
     received: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
     awaited: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
@@ -78,9 +80,28 @@ class Round:
         return self.invited - self.declined - self.received.keys()
 
     @property
+    def is_full(self) -> bool:
+        """Whether as many updates as close it are in the sum."""
+        return self.target is not None and len(self.received) >= self.target
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another update than those received and awaited would count."""
+        return self.target is None or len(self.received) + len(self.awaited) < self.target
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing can be added to it."""
         return self.phase in {Phase.CLOSED, Phase.ABANDONED}
+
+    def wants(self, gateway: GatewayId) -> bool:
+        """Whether an update of `gateway` would be counted now."""
+        if self.phase is not Phase.COLLECTING or gateway not in self.invited:
+            return False
+        if gateway in self.awaited:
+            return True
+        has_answered = gateway in self.received or gateway in self.declined or gateway in self.lost
+        return self.has_room and not has_answered
 
 
 def opened(event: RoundOpened) -> Round:
@@ -92,6 +113,7 @@ def opened(event: RoundOpened) -> Round:
         invited=frozenset(event.invited),
         quorum=event.quorum,
         remaining_s=event.remaining_s,
+        target=event.target,
     )
 
 
@@ -166,9 +188,9 @@ def _after_the_end(state: Round, event: RoundEvent) -> Round:
 
 
 def _may_count(state: Round, event: UpdateAccepted) -> bool:
-    """Whether the gateway was invited, has not answered, and sends what it sent before."""
-    may_answer = event.gateway in state.invited - state.answered
-    return may_answer and state.awaited.get(event.gateway, event.digest) == event.digest
+    """Whether the gateway's update is wanted, and the one that it sent before."""
+    is_wanted = state.wants(event.gateway)
+    return is_wanted and state.awaited.get(event.gateway, event.digest) == event.digest
 
 
 def _receive(state: Round, event: UpdateAccepted) -> Round:
@@ -190,7 +212,7 @@ def _drop(state: Round, event: GatewayDeclined | UpdateLost) -> Round:
 
 
 def _settled(state: Round) -> Round:
-    """Leave COLLECTING if the quorum is out of reach, or if nobody is left to wait for."""
+    """Leave COLLECTING if the quorum is out of reach, or if there is nothing left to wait for."""
     reachable = len(state.invited) - len(state.declined) - len(state.lost)
     if reachable < state.quorum:
         reason = (
@@ -198,7 +220,7 @@ def _settled(state: Round) -> Round:
             f"{len(state.declined)} declined, {len(state.lost)} lost"
         )
         return replace(state, phase=Phase.ABANDONED, reason=reason)
-    if state.answered == state.invited:
+    if state.is_full or state.answered == state.invited:
         return replace(state, phase=Phase.AGGREGATING)
     return state
 

@@ -1,22 +1,26 @@
-"""A run is a value: the fold of its events. `next_step` says what it needs next.
+"""A run is a value: the fold of its events. `steps.next_step` says what it needs next.
 
 GATHERING ──first round opened──▶ RUNNING ──every round published──▶ COMPLETED
     └──────────────┬─────────────────┘
                    └──▶ FAILED (reason), CANCELLED
+
+Before a round opens there may be a hold: RETRY, a pause after one that was abandoned, and SITES,
+until enough gateways are there. Both have a time that a restart goes on with.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from common.ids import GatewayId, WeightsId
-from common.plan import WhenAbandoned
 from common.protocol import Effective, RunState
 from orchestrator.events import (
     PlanAccepted,
     PlanRefused,
     Restarted,
+    RetryPostponed,
     RoundEvent,
     RoundOpened,
     RoundPublished,
@@ -26,9 +30,9 @@ from orchestrator.events import (
     RunFailed,
     RunStarted,
     ScoresRecorded,
+    SitesAwaited,
 )
 from orchestrator.rounds import IllegalTransition, Phase, Round, advance, opened
-from orchestrator.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +40,13 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId
     from common.plan import Plan
     from common.protocol import Refusal, ScoreSet
+
+
+class Hold(Enum):
+    """Why no round is open, although one is to come."""
+
+    RETRY = "retry"
+    SITES = "sites"
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,8 @@ class Run:
     weights: WeightsId  # the last published ones, at first the plan's
     state: RunState = RunState.GATHERING
     reason: str = ""
-    remaining_s: float = 0.0  # to gather; a round has its own
+    remaining_s: float = 0.0  # to gather, or of the hold; a round has its own
+    hold: Hold | None = None
     answers: Mapping[GatewayId, Effective | Refusal] = field(default_factory=dict)
     round: Round | None = None
     opened: int = 0
@@ -80,7 +92,9 @@ class Run:
     @property
     def left_s(self) -> float:
         """Seconds to the deadline of what is going on, as last recorded."""
-        return self.remaining_s if self.round is None else self.round.remaining_s
+        if self.round is None or self.hold is not None:
+            return self.remaining_s
+        return self.round.remaining_s
 
 
 def begin(run_id: RunId, plan: Plan, plan_digest: PlanId) -> Run:
@@ -99,16 +113,26 @@ def advance_run(run: Run, event: RunEvent) -> Run:
             return replace(run, scores=_with_scores(run.scores, event.scores))
         case _ if run.has_ended:
             return _after_the_end(run, event)
-        case RunStarted() | Restarted() if run.round is None:
-            return replace(run, remaining_s=event.remaining_s)
+        case RunStarted() | RetryPostponed() | SitesAwaited():
+            return _held(run, event)
         case PlanAccepted() | PlanRefused():
             return _answered(run, event)
         case RunCompleted() | RunFailed() | RunCancelled():
             return _ended(run, event)
-        case RunStarted():
-            raise IllegalTransition(f"a run that is {run.state}", event)
         case _:
             return _advance_round(run, event)
+
+
+def _held(run: Run, event: RunStarted | RetryPostponed | SitesAwaited) -> Run:
+    last = None if run.round is None else run.round.phase
+    match event:
+        case RunStarted() if last is None:
+            return replace(run, remaining_s=event.remaining_s)
+        case RetryPostponed() if last is Phase.ABANDONED and run.hold is not Hold.SITES:
+            return replace(run, hold=Hold.RETRY, remaining_s=event.remaining_s)
+        case SitesAwaited() if last in {None, Phase.ABANDONED, Phase.CLOSED}:
+            return replace(run, hold=Hold.SITES, remaining_s=event.remaining_s)
+    raise IllegalTransition(f"a run that is {run.state}", event)
 
 
 def _after_the_end(run: Run, event: RunEvent) -> Run:
@@ -149,6 +173,8 @@ def _ended(run: Run, event: RunCompleted | RunFailed | RunCancelled) -> Run:
 
 
 def _advance_round(run: Run, event: RoundEvent) -> Run:
+    if isinstance(event, Restarted) and (run.round is None or run.hold is not None):
+        return replace(run, remaining_s=event.remaining_s)
     if run.round is None:
         if isinstance(event, RoundOpened):
             return _in_round(run, opened(event), event)
@@ -166,6 +192,7 @@ def _in_round(run: Run, state: Round, event: RoundOpened) -> Run:
     return replace(
         run,
         state=RunState.RUNNING,
+        hold=None,
         round=state,
         opened=run.opened + 1,
         absent=absent(run),
@@ -196,87 +223,3 @@ def absent(run: Run) -> frozenset[GatewayId]:
     if run.round is None:
         return run.absent
     return (run.absent - run.round.invited) | run.round.silent
-
-
-@dataclass(frozen=True)
-class Await:
-    """Nothing to do before the next event or the deadline."""
-
-
-@dataclass(frozen=True)
-class PassDeadline:
-    """Close the round with what has come."""
-
-    lost: tuple[GatewayId, ...]  # received before a restart, not since
-
-
-@dataclass(frozen=True)
-class Publish:
-    """Turn the sum into the next weights."""
-
-
-@dataclass(frozen=True)
-class Complete:
-    """Name the run's model."""
-
-
-@dataclass(frozen=True)
-class Rest:
-    """The run has ended."""
-
-
-Step: TypeAlias = Await | RoundOpened | PassDeadline | Publish | Complete | RunFailed
-Decision: TypeAlias = Step | Rest
-
-
-def next_step(run: Run, *, connected: frozenset[GatewayId], is_overdue: bool) -> Decision:
-    """Return what the run needs next.
-
-    Args:
-        run: where it stands.
-        connected: the gateways that are here now.
-        is_overdue: whether the deadline of what is going on has passed.
-    """
-    if run.has_ended:
-        return Rest()
-    if run.round is None:
-        return _while_gathering(run, connected, is_overdue=is_overdue)
-    phase = run.round.phase
-    if phase is Phase.COLLECTING:
-        return PassDeadline(tuple(sorted(run.round.awaited))) if is_overdue else Await()
-    if phase is Phase.AGGREGATING:
-        return Publish()
-    if phase is Phase.CLOSED and run.published == run.plan.rounds.count:
-        return Complete()
-    return _after(run, run.round, connected)
-
-
-def _while_gathering(run: Run, connected: frozenset[GatewayId], *, is_overdue: bool) -> Decision:
-    quorum, accepted = run.plan.rounds.quorum, len(run.accepted)
-    refused = len(run.answers) - accepted
-    if len(run.participants) - refused < quorum:
-        return RunFailed(
-            f"{refused} of {len(run.participants)} gateways refused the plan, "
-            f"rounds.quorum needs {quorum} to accept it"
-        )
-    if accepted >= quorum and (is_overdue or len(run.answers) == len(run.participants)):
-        return _round(run, 1, 1, connected)
-    return Await()
-
-
-def _after(run: Run, last: Round, connected: frozenset[GatewayId]) -> Decision:
-    rounds, is_abandoned = run.plan.rounds, last.phase is Phase.ABANDONED
-    if is_abandoned and rounds.when_abandoned is WhenAbandoned.END:
-        return RunFailed(f"round {last.number} was abandoned: {last.reason}")
-    if run.opened >= rounds.maximum:
-        why = f"; the last was abandoned: {last.reason}" if is_abandoned else ""
-        return RunFailed(f"rounds.maximum = {rounds.maximum} rounds were opened{why}")
-    if is_abandoned:
-        return _round(run, last.number, last.attempt + 1, connected)
-    return _round(run, last.number + 1, 1, connected)
-
-
-def _round(run: Run, number: int, attempt: int, connected: frozenset[GatewayId]) -> RoundOpened:
-    rounds = run.plan.rounds
-    invited = select(run.accepted, absent=absent(run), connected=connected, quorum=rounds.quorum)
-    return RoundOpened(number, attempt, run.weights, invited, rounds.quorum, rounds.deadline_s)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.protocol import Effective, GatewayStatus, RunStatus
+from orchestrator.steps import why_on_hold
 
 if TYPE_CHECKING:
     from common.ids import GatewayId
@@ -29,7 +30,7 @@ def status_of(run: Run, observed: Observed) -> RunStatus:
         name=run.plan.name,
         state=run.state,
         plan_digest=run.plan_digest,
-        reason=run.reason,
+        reason=run.reason or why_on_hold(run, observed.connected),
         round=0 if run.round is None else run.round.number,
         rounds=run.plan.rounds.count,
         opened_rounds=run.opened,

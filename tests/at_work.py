@@ -64,7 +64,7 @@ def plan_for(
     """Return a plan for the one site, and the weights that it begins with."""
     fields = {
         "name": "small",
-        "rounds": {"quorum": 1, "deadline_s": 60.0, **rounds},
+        "rounds": {"quorum": 1, "deadline_s": 60.0, "retry_pause_s": 0.0, **rounds},
         "privacy": {"delta": 1e-5, "target_epsilon": 100.0},
         "hyperparameters": {**HOW, "local_steps": local_steps},
         "participants": [{"gateway": SITE, "declared_units": units}],

@@ -75,7 +75,8 @@ class FakeClock:
 
 def plan_of(*gateways: str, **changes: object) -> Plan:
     """Return a plan in which `gateways` declare 100, 200, … units; three rounds, all needed."""
-    rounds = Rounds(count=3, maximum=5, quorum=len(gateways), deadline_s=60.0)
+    quorum = len(gateways)  # and no pause: a FakeClock would have to be moved
+    rounds = Rounds(count=3, maximum=5, quorum=quorum, deadline_s=60.0, retry_pause_s=0.0)
     units = enumerate(gateways, 1)
     values: dict[str, object] = {
         "name": "toy",

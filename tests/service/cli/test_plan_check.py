@@ -105,6 +105,23 @@ def test_noise_to_signal_is_what_a_simulated_round_shows():
     assert noise_to_signal(offered) == pytest.approx(found, rel=0.02)
 
 
+def test_a_target_makes_the_average_noisier_and_costs_no_epsilon():
+    rounds = {**tables()["rounds"], "target": 1, "over_selection": 1}
+    over_selected = plan(rounds=rounds)
+    raised = noise_to_signal(over_selected) / noise_to_signal(plan())
+    assert raised == pytest.approx(2**0.5)  # one of two
+    assert check_plan(over_selected).gateways == check_plan(plan()).gateways
+
+
+def test_a_target_that_cannot_be_is_refused_by_a_sentence_that_names_it(tmp_path):
+    file = tmp_path / "plan.toml"
+    task = {"reference": f"{TASK_FILE}:TASK", "labels": ["no", "yes"]}
+    rounds = {**tables()["rounds"], "target": 2, "over_selection": 1}
+    file.write_text(tomli_w.dumps({**tables(rounds=rounds), "task": task}))
+    with pytest.raises(SettingsInvalid, match=r"target \+ rounds.over_selection is 3, but only 2"):
+        draft_plan(file)
+
+
 def test_a_count_that_is_paid_for_adds_noise_to_the_signal_and_costs_no_epsilon():
     how = tables()["hyperparameters"]
     adaptive = {"smallest": 0.1, "largest": 1.0, "count_noise": 12.5}

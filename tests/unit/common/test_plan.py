@@ -24,6 +24,7 @@ from common.weights import Layout
 VALUES = Hyperparameters(
     learning_rate=1.0, clipping_norm=1.0, noise_multiplier=2.0, sampling_rate=0.5, local_steps=2
 )
+ROUNDS = {"count": 3, "maximum": 5, "quorum": 2, "deadline_s": 10.0}
 
 
 def plan_of(**changes) -> Plan:
@@ -94,6 +95,27 @@ def test_the_unit_travels_with_the_plan_and_is_part_of_its_name(unit):
     )
 
 
+def test_who_joins_a_round_travels_with_the_plan():
+    given = {**ROUNDS, "target": 2, "minimum_sites": 1, "wait_for_sites_s": 7, "retry_pause_s": 0}
+    plan = plan_of(rounds=given)
+    assert wire.plan_from_bytes(wire.plan_to_bytes(plan)) == plan
+
+
+def test_a_plan_of_before_invites_everyone_and_waits_a_day_for_sites():
+    message = wire.PLAN.to_message(plan_of())
+    for field in ("target", "over_selection", "minimum_sites", "wait_for_sites_s"):
+        message.rounds.ClearField(field)
+    message.rounds.ClearField("retry_pause_s")
+    rounds = wire.plan_from_bytes(message.SerializeToString()).rounds
+    assert rounds == Rounds(**ROUNDS)
+    assert (rounds.invited, rounds.wait_for_sites_s, rounds.retry_pause_s) == (None, 86_400, 1)
+
+
+def test_pauses_double_up_to_the_time_of_a_round():
+    rounds = Rounds(**ROUNDS, retry_pause_s=3.0)
+    assert [rounds.retry_pause(attempt) for attempt in (1, 2, 3, 100_000)] == [3, 6, 10, 10]
+
+
 def test_any_other_value_gives_another_name():
     plans = [plan_of(), plan_of(name="other"), plan_of(server=ServerOptimizer(momentum=0.1))]
     assert len({wire.plan_id(wire.plan_to_bytes(plan)) for plan in plans}) == 3
@@ -137,6 +159,14 @@ def test_without_bounds_the_loosest_values_are_those_that_are_given():
     [
         ({"rounds": {"count": 3, "maximum": 2, "quorum": 1, "deadline_s": 1}}, "at least"),
         ({"rounds": {"count": 3, "maximum": 3, "quorum": 3, "deadline_s": 1}}, "only 2 take part"),
+        ({"rounds": {**ROUNDS, "target": 1}}, "quorum is 2, but a round closes with rounds.target"),
+        ({"rounds": {**ROUNDS, "target": 3}}, r"target \+ .*over_selection is 3, but only 2 take"),
+        ({"rounds": {**ROUNDS, "target": 2, "over_selection": 1}}, "is 3, but only 2 take part"),
+        ({"rounds": {**ROUNDS, "over_selection": 1}}, "there is no rounds.target"),
+        ({"rounds": {**ROUNDS, "minimum_sites": 3}}, "minimum_sites is 3, but only 2 take part"),
+        ({"rounds": {**ROUNDS, "target": 0}}, "target"),
+        ({"rounds": {**ROUNDS, "wait_for_sites_s": 0}}, "wait_for_sites_s"),
+        ({"rounds": {**ROUNDS, "retry_pause_s": -1}}, "retry_pause_s"),
         ({"participants": [{"gateway": "a", "declared_units": 1}] * 2}, "names a gateway twice"),
         ({"profiles": {"c": {}}}, "do not take part"),
         ({"bounds": {"noise_multiplier": {"minimum": 2.5}}}, "at least 2.5"),

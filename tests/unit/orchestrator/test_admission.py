@@ -24,6 +24,7 @@ from orchestrator.admission import (
     AnswerChanged,
     NotInvited,
     OutsideBounds,
+    RoundFull,
     RoundNotOpen,
     RunEnded,
     TaskMissing,
@@ -68,6 +69,13 @@ DECLINED = advance_run(OPEN, GatewayDeclined("a", NO, 1.0))
 CLOSING = advance_run(RECEIVED, DeadlinePassed())
 AWAITING = advance_run(RECEIVED, Restarted(1.0))
 ENDED = advance_run(OPEN, RunCancelled())
+FULL = fold(
+    RunStarted(60.0),
+    PlanAccepted("a", EFFECTIVE, 1.0),
+    RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 1, 60.0, target=1),
+    UpdateAccepted("a", "4" * 64, 1.0),
+)
+FULL_AGAIN = advance_run(FULL, Restarted(1.0))
 
 
 def test_an_invited_gateway_may_send():
@@ -81,6 +89,12 @@ def test_the_same_update_again_is_counted_already():
 
 def test_an_awaited_update_may_come_again():
     assert not is_counted(AWAITING, "a", KEY, "4" * 64)
+    assert not is_counted(FULL_AGAIN, "a", KEY, "4" * 64)
+
+
+def test_a_round_that_has_its_target_says_so():
+    with pytest.raises(RoundFull, match="has the 1 updates that it takes: this one is not"):
+        is_counted(FULL, "b", KEY, "5" * 64)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +105,9 @@ def test_an_awaited_update_may_come_again():
         (OPEN, "a", UpdateKey("r", 2), RoundNotOpen),
         (fold(RunStarted(1.0)), "a", KEY, RoundNotOpen),
         (CLOSING, "b", KEY, RoundNotOpen),
+        (FULL, "b", KEY, RoundFull),
+        (FULL_AGAIN, "b", KEY, RoundFull),
+        (FULL_AGAIN, "a", KEY, AlreadyAnswered),
         (RECEIVED, "a", KEY, AlreadyAnswered),
         (AWAITING, "a", KEY, AlreadyAnswered),
         (DECLINED, "a", KEY, AlreadyAnswered),

@@ -45,6 +45,8 @@ CLOSED = advance(AGGREGATING, published("a", "b"))
 ABANDONED = after(accepted("a"), DeadlinePassed())
 AWAITING = after(accepted("a"), Restarted(9.0))
 
+TWO_OF_FOUR = RoundOpened(1, 1, "0" * 64, ("a", "b", "c", "d"), 1, 60.0, target=2)
+
 SAME, ILLEGAL = "same", "illegal"
 TABLE = [  # state, event, what comes: a phase, the same state, or a refusal
     (COLLECTING, accepted("b"), Phase.COLLECTING),
@@ -157,6 +159,50 @@ def test_what_came_again_closes_the_round_without_what_was_lost():
 
 def test_those_who_said_nothing_are_silent():
     assert after(accepted("a"), declined("b")).silent == {"c"}
+
+
+def over_selected(*events) -> Round:
+    """Four are invited, two are enough."""
+    return reduce(advance, events, opened(TWO_OF_FOUR))
+
+
+def test_a_round_closes_as_soon_as_its_target_has_come():
+    state = over_selected(accepted("d"), accepted("b"))
+    assert state.phase is Phase.AGGREGATING
+    assert state.received.keys() == {"b", "d"}
+
+
+def test_what_comes_after_the_target_changes_nothing():
+    full = over_selected(accepted("d"), accepted("b"))
+    with pytest.raises(IllegalTransition):
+        advance(full, accepted("a"))
+    assert not any(full.wants(gateway) for gateway in "abcd")
+
+
+def test_a_round_that_cannot_reach_its_target_waits_for_all_that_can_come():
+    state = over_selected(accepted("a"), declined("b"), declined("c"))
+    assert state.phase is Phase.COLLECTING
+    assert advance(state, declined("d")).phase is Phase.AGGREGATING
+
+
+def test_at_the_deadline_less_than_the_target_is_enough_if_it_is_the_quorum():
+    assert over_selected(accepted("a"), DeadlinePassed()).phase is Phase.AGGREGATING
+
+
+def test_after_a_restart_the_places_are_kept_for_those_who_were_acknowledged():
+    state = over_selected(accepted("a"), accepted("b"), Restarted(9.0))
+    assert [gateway for gateway in "abcdx" if state.wants(gateway)] == ["a", "b"]
+    with pytest.raises(IllegalTransition):
+        advance(state, accepted("c"))
+    again = reduce(advance, [accepted("b"), accepted("a")], state)
+    assert (again.phase, again.received.keys()) == (Phase.AGGREGATING, {"a", "b"})
+
+
+def test_the_place_of_one_who_declines_after_a_restart_is_free_for_another():
+    state = over_selected(accepted("a"), accepted("b"), Restarted(9.0), declined("b"))
+    assert [gateway for gateway in "abcd" if state.wants(gateway)] == ["a", "c", "d"]
+    again = reduce(advance, [accepted("c"), accepted("a")], state)
+    assert again.received.keys() == {"a", "c"}
 
 
 EVENTS = st.one_of(

@@ -18,6 +18,7 @@ from orchestrator.events import (
     PlanAccepted,
     PlanRefused,
     Restarted,
+    RetryPostponed,
     RoundAbandoned,
     RoundOpened,
     RoundPublished,
@@ -26,29 +27,22 @@ from orchestrator.events import (
     RunFailed,
     RunStarted,
     ScoresRecorded,
+    SitesAwaited,
     UpdateAccepted,
     UpdateLost,
 )
 from orchestrator.rounds import IllegalTransition, Phase
-from orchestrator.runs import (
-    Await,
-    Complete,
-    PassDeadline,
-    Publish,
-    Rest,
-    Run,
-    absent,
-    advance_run,
-    begin,
-    next_step,
-)
+from orchestrator.runs import Hold, Run, absent, advance_run, begin
+from orchestrator.selection import Presence
 from orchestrator.server_optimizer import OptimizerState
+from orchestrator.steps import Await, Complete, PassDeadline, Publish, Rest, next_step, why_on_hold
 from tests.averaging import final_model, mean_of, server_step
 from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, difference, plan_of
 
 ALL = frozenset("abc")
+NOBODY = frozenset[GatewayId]()
 NO = Refusal(RefusalReason.EPSILON_BUDGET)
-ROUNDS = Rounds(count=2, maximum=3, quorum=2, deadline_s=60.0)
+ROUNDS = Rounds(count=2, maximum=3, quorum=2, deadline_s=60.0, retry_pause_s=0.0)
 PLAN = plan_of("a", "b", "c", rounds=ROUNDS)
 SCORES = ScoreSet(1, "dev", "5" * 64, f1=0.5, precision=0.5, recall=0.5, support=3)
 
@@ -69,8 +63,8 @@ def fold(*events, plan=PLAN) -> Run:
     return reduce(advance_run, events, begin("r", plan, "2" * 64))
 
 
-def step(run: Run, *, connected=ALL, is_overdue: bool = False):
-    return next_step(run, connected=connected, is_overdue=is_overdue)
+def step(run: Run, *, connected=ALL, left=NOBODY, is_overdue: bool = False):
+    return next_step(run, Presence(connected, left), is_overdue=is_overdue)
 
 
 def then(run: Run, *events, **facts) -> Run:
@@ -102,7 +96,25 @@ def test_a_run_gathers_until_everyone_has_answered():
 def test_after_its_deadline_a_run_starts_with_a_quorum_of_acceptances():
     gathering = fold(RunStarted(60.0), yes("a"), yes("b"))
     assert isinstance(step(gathering, is_overdue=True), RoundOpened)
-    assert step(fold(RunStarted(60.0), yes("a")), is_overdue=True) == Await()
+    late = step(fold(RunStarted(60.0), yes("a")), is_overdue=True)
+    assert late == SitesAwaited(ROUNDS.wait_for_sites_s)
+
+
+LATE = fold(RunStarted(60.0), yes("a"), SitesAwaited(500.0))
+
+
+def test_a_gathering_without_its_quorum_goes_on_as_soon_as_it_has_it():
+    assert (LATE.state, LATE.hold, LATE.left_s) == (RunState.GATHERING, Hold.SITES, 500.0)
+    assert step(LATE) == Await()
+    assert step(advance_run(LATE, yes("b"))).invited == ("a", "b")
+
+
+def test_a_gathering_that_never_has_its_quorum_fails_the_run_with_a_reason():
+    failed = step(LATE, is_overdue=True)
+    assert failed == RunFailed(
+        "1 of the rounds.quorum = 2 gateways needed accepted the plan "
+        "within rounds.wait_for_sites_s = 86400 seconds"
+    )
 
 
 def test_too_many_refusals_fail_the_run_with_a_reason():
@@ -163,6 +175,135 @@ def test_a_run_does_not_complete_early():
 def test_an_abandoned_round_is_opened_again_on_the_same_parent():
     again = step(reduce(advance_run, [sent("a"), DeadlinePassed()], then(FIRST)))
     assert (again.number, again.attempt, again.parent) == (2, 2, FIRST.weights)
+
+
+def with_rounds(run: Run, **changes) -> Run:
+    rounds = run.plan.rounds.model_copy(update=changes)
+    return replace(run, plan=run.plan.model_copy(update={"rounds": rounds}))
+
+
+SEVERAL = {"maximum": 9, "retry_pause_s": 5.0}
+
+
+def test_before_an_abandoned_round_is_opened_again_there_is_a_pause():
+    abandoned = with_rounds(then(FIRST, DeadlinePassed()), **SEVERAL)
+    assert step(abandoned, is_overdue=True) == RetryPostponed(5.0)
+    paused = advance_run(abandoned, RetryPostponed(5.0))
+    assert (paused.hold, paused.left_s) == (Hold.RETRY, 5.0)
+    assert step(paused) == Await()
+    assert step(paused, is_overdue=True).attempt == 2
+
+
+def test_the_pause_doubles_with_each_attempt_up_to_the_time_of_a_round():
+    run, pauses = with_rounds(FIRST, **SEVERAL), []
+    for _ in range(6):
+        run = then(run, DeadlinePassed(), is_overdue=True)
+        pauses.append(step(run).remaining_s)
+        run = advance_run(run, RetryPostponed(pauses[-1]))
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+
+
+def test_the_pause_begins_anew_with_the_next_round():
+    run = with_rounds(then(FIRST, DeadlinePassed()), count=3, **SEVERAL)
+    again = then(advance_run(run, RetryPostponed(5.0)), is_overdue=True)
+    assert again.hold is None
+    third = then(published(reduce(advance_run, [sent("a"), sent("b"), sent("c")], again)))
+    assert step(advance_run(third, DeadlinePassed())) == RetryPostponed(5.0)
+
+
+@pytest.mark.parametrize("event", [RetryPostponed(5.0), SitesAwaited(5.0)])
+def test_a_restart_goes_on_with_the_hold_that_there_was(event):
+    held = with_rounds(then(FIRST, DeadlinePassed(), event), **SEVERAL)
+    again = advance_run(held, Restarted(3.0))
+    assert (again.hold, again.left_s) == (held.hold, 3.0)
+    assert again.round == held.round
+
+
+def test_a_round_does_not_open_before_enough_sites_are_connected():
+    waiting = with_rounds(FIRST, minimum_sites=3, wait_for_sites_s=500.0)
+    assert step(waiting, connected=frozenset("abx")) == SitesAwaited(500.0)
+    held = advance_run(waiting, SitesAwaited(500.0))
+    assert step(held, connected=frozenset("ab")) == Await()
+    assert step(held, connected=ALL).number == 2
+
+
+def test_sites_that_stay_away_fail_the_run_with_a_reason():
+    waiting = with_rounds(FIRST, minimum_sites=3, wait_for_sites_s=500.0)
+    failed = step(
+        advance_run(waiting, SitesAwaited(500.0)), connected=frozenset("a"), is_overdue=True
+    )
+    assert failed == RunFailed(
+        "1 of the rounds.minimum_sites = 3 gateways needed were connected "
+        "within rounds.wait_for_sites_s = 500 seconds"
+    )
+
+
+def test_the_first_round_needs_its_sites_too():
+    gathered = with_rounds(GATHERED, minimum_sites=3, wait_for_sites_s=500.0)
+    assert step(gathered, connected=frozenset("ab")) == SitesAwaited(500.0)
+    assert step(gathered).number == 1
+
+
+def test_refusals_that_leave_too_few_sites_fail_the_run():
+    run = with_rounds(fold(RunStarted(60.0), no("a")), minimum_sites=3)
+    assert "rounds.minimum_sites needs 3 to accept it" in step(run).reason
+
+
+def test_after_a_pause_a_round_waits_for_its_sites():
+    run = with_rounds(then(FIRST, DeadlinePassed(), RetryPostponed(5.0)), minimum_sites=3)
+    held = advance_run(run, step(run, connected=frozenset("a"), is_overdue=True))
+    assert held.hold is Hold.SITES
+    assert (step(held).number, step(held).attempt) == (2, 2)
+
+
+@pytest.mark.parametrize("event", [RetryPostponed(5.0), SitesAwaited(5.0)])
+def test_there_is_no_hold_while_a_round_is_open(event):
+    for run in (COLLECTING, AGGREGATING):
+        with pytest.raises(IllegalTransition):
+            advance_run(run, event)
+
+
+@pytest.mark.parametrize("run", [GATHERED, FIRST, advance_run(FIRST, SitesAwaited(5.0))])
+def test_only_an_abandoned_round_is_postponed(run):
+    with pytest.raises(IllegalTransition):
+        advance_run(run, RetryPostponed(5.0))
+
+
+def test_an_operator_is_told_why_no_round_is_open():
+    abandoned = then(FIRST, DeadlinePassed())
+    retry = why_on_hold(advance_run(abandoned, RetryPostponed(5.0)), ALL)
+    assert retry.startswith("round 2 will be opened again: 0 of the 2 updates needed")
+    waiting = advance_run(with_rounds(FIRST, minimum_sites=3), SitesAwaited(5.0))
+    assert "2 of the rounds.minimum_sites = 3" in why_on_hold(waiting, frozenset("ab"))
+    ended = (advance_run(waiting, RunCancelled()), advance_run(abandoned, RunCancelled()))
+    assert [why_on_hold(run, ALL) for run in (FIRST, *ended)] == ["", "", ""]
+
+
+def test_a_round_of_a_target_invites_that_many_and_those_beyond_it():
+    opened = step(with_rounds(GATHERED, quorum=1, target=1, over_selection=1))
+    assert (len(opened.invited), opened.target, opened.quorum) == (2, 1, 1)
+    assert opened == step(with_rounds(GATHERED, quorum=1, target=1, over_selection=1))
+
+
+def test_a_retry_invites_again_those_who_were_told_of_the_round():
+    run = then(with_rounds(GATHERED, quorum=1, target=1, over_selection=1), DeadlinePassed())
+    assert step(run).attempt == 2
+    assert set(step(run).invited) == run.round.invited
+
+
+def test_who_left_before_an_over_selected_round_is_invited_after_those_who_are_here():
+    run = with_rounds(GATHERED, quorum=1, target=1, over_selection=1)
+    for gone in "abc":
+        away = frozenset(gone)
+        assert gone not in step(run, connected=ALL - away, left=away).invited
+
+
+def test_who_was_told_but_came_after_the_target_has_an_invitation_and_no_membership():
+    run = with_rounds(GATHERED, quorum=1, target=1, over_selection=2)
+    run = published(advance_run(then(run), sent("b")))
+    assert run.invitations == {"a": 1, "b": 1, "c": 1}
+    assert run.memberships == {"b": 1}
+    assert step(run).invited == ("a", "b", "c")
 
 
 def test_the_maximum_counts_abandoned_rounds_too():
@@ -229,6 +370,8 @@ EVERY = [
     RoundAbandoned("why"),
     RunCompleted("1" * 64, "1" * 64),
     RunFailed("why"),
+    RetryPostponed(1.0),
+    SitesAwaited(1.0),
 ]
 
 
