@@ -165,6 +165,10 @@ class Federation:
         said = [json.loads(payload) for (payload,) in self._journal(taken)]
         return {event["digest"] for event in said if event["gateway"] == site}
 
+    def happened(self, kind: str) -> int:
+        """Return how often an event of that kind is in the journal."""
+        return len(self._journal("select 1 from events where kind = ?", kind))
+
     def _journal(self, question: str, *values: str) -> list[tuple]:
         with closing(sqlite3.connect(self.folder / "orchestrator" / "journal.db")) as journal:
             return journal.execute(question, values).fetchall()

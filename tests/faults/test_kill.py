@@ -121,3 +121,25 @@ def test_a_round_closes_with_its_quorum_when_a_gateway_never_comes_back(tmp_path
         assert counted == {"alder": 1, "birch": 3, "cedar": 3}
     finally:
         federation.close()
+
+
+def test_a_gateway_that_missed_a_deadline_joins_the_next_round_and_has_paid_for_all(tmp_path):
+    federation = Federation(tmp_path, quorum=2, deadline_s=25.0, minimum_sites=3)
+    try:
+        federation.start_orchestrator()
+        federation.start_gateway(SITES[0], GATEWAY_POINTS["while training"])
+        for site in SITES[1:]:
+            federation.start_gateway(site)
+        federation.start_run()
+        federation.wait_for_death(SITES[0])
+        federation.until(lambda: federation.happened("SitesAwaited"), "two rounds without it")
+        federation.restart(SITES[0])
+        status = federation.finish()
+        assert status.state is RunState.COMPLETED, status
+        rounds = {g.gateway: (g.rounds_invited, g.rounds_counted) for g in status.gateways}
+        assert rounds == {"alder": (3, 2), "birch": (3, 3), "cedar": (3, 3)}
+        ledger = federation.ledger(SITES[0])
+        assert [charge.round for charge in ledger.charges()] == [1, 2, 3]
+        ledger.close()
+    finally:
+        federation.close()
