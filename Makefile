@@ -88,10 +88,11 @@ wheels: $(LOCKED)  ## fetch the locked packages for image builds into wheels/
 	$(PIP) download -qq --dest wheels --no-deps $(TORCH_OPTIONS) -r requirements/torch.txt
 
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra gateway --extra ner --extra dev -o requirements/lock.txt \
-		pyproject.toml requirements/build.in
+	$(COMPILE) --extra gateway --extra ner --extra postgresql --extra dev \
+		-o requirements/lock.txt pyproject.toml requirements/build.in
 	$(COMPILE) -c requirements/lock.txt -o requirements/build.txt requirements/build.in
-	$(COMPILE) -c requirements/lock.txt -o requirements/orchestrator.txt pyproject.toml
+	$(COMPILE) -c requirements/lock.txt --extra postgresql \
+		-o requirements/orchestrator.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
 		-o requirements/gateway.txt pyproject.toml
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }

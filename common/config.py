@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_settings import PydanticBaseSettingsSource
+
+
+_PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
 
 
 class SettingsInvalid(RequestError):
@@ -80,5 +84,6 @@ def problems_of(error: ValidationError) -> list[str]:
     lines = []
     for each in error.errors(include_url=False, include_context=False):
         where = ".".join(map(str, each["loc"])) or "file"
-        lines.append(f"{where}: {each['msg']} (got {str(each['input'])[:80]!r})")
+        got = _PASSWORD.sub("://***@", str(each["input"]))
+        lines.append(f"{where}: {each['msg']} (got {got[:80]!r})")
     return lines

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -18,12 +16,12 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    create_engine,
     event,
     insert,
 )
 
 from common.schema import Schema, bring_up_to_date
+from orchestrator.engines import engine_on, opening
 
 METADATA = MetaData()
 
@@ -82,20 +80,13 @@ SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0002")
 
 
 def open_database(url: str) -> Engine:
-    """Return an engine on `url` whose schema is the newest; SQLite keeps every commit on disk."""
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _make_durable)
-        event.listen(engine, "begin", _begin_writing)
-    bring_up_to_date(engine, SCHEMA)
+    """Return an engine on `url` whose schema is the newest; its commits are durable.
+
+    Raises:
+        DatabaseUrlInvalid, DriverMissing, DatabaseRefused, DatabaseUnreachable: it does not open.
+        SchemaUnknown: another version of this software made its tables, perhaps a newer one.
+    """
+    engine = engine_on(url)
+    with opening(url):
+        bring_up_to_date(engine, SCHEMA)
     return engine
-
-
-def _make_durable(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin in `_begin_writing`, not in the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_writing(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

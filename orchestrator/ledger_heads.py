@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from common.ids import GatewayId
     from common.protocol import Countersignature
-    from orchestrator.journal import Journal
+    from orchestrator.fencing import Fence
 
 
 class LedgerHeadLowered(ConflictError):
@@ -51,11 +51,9 @@ class LedgerHeadMissing(ConflictError):
 class LedgerHeads:
     """What every gateway's ledger was last seen to hold."""
 
-    def __init__(
-        self, journal: Journal, federation: str, key: Callable[[], Ed25519PrivateKey]
-    ) -> None:
-        """Keep heads where `journal` is; countersign them with what `key` returns, asked once."""
-        self._journal = journal
+    def __init__(self, fence: Fence, federation: str, key: Callable[[], Ed25519PrivateKey]) -> None:
+        """Keep heads behind `fence`; countersign them with what `key` returns, asked once."""
+        self._fence = fence
         self._federation = federation
         self._key = cache(key)
 
@@ -70,7 +68,7 @@ class LedgerHeads:
             LedgerHeadMissing: there is none, and there was one before.
             Superseded, JournalFailed: it could not be kept.
         """
-        with self._journal.writing() as connection:
+        with self._fence.writing() as connection:
             if head is None:
                 if _has_any(connection, gateway):
                     raise LedgerHeadMissing
@@ -86,7 +84,7 @@ class LedgerHeads:
         self, gateway: GatewayId, *, insecure_deterministic: bool
     ) -> Countersignature | None:
         """Return the kept head of one of the gateway's ledgers, or None."""
-        with self._journal.writing() as connection:
+        with self._fence.writing() as connection:
             kept = _kept(connection, gateway, insecure_deterministic=insecure_deterministic)
         return None if kept is None else countersign(self._key(), self._federation, gateway, kept)
 

@@ -25,12 +25,12 @@ from orchestrator.events import (
     RunStarted,
     SitesAwaited,
 )
-from orchestrator.journal import Superseded
+from orchestrator.fencing import JournalFailed, Superseded
 from orchestrator.runs import Run, advance_run, begin
 from orchestrator.selection import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
     from orchestrator.aggregation import Accumulator
-    from orchestrator.journal import Journal
+    from orchestrator.journal import Journal, StoredRun
 
 log = structlog.get_logger()
 
@@ -74,6 +74,8 @@ class LiveRun:
         self.sum_memory: NDArray[np.int64] | None = None  # that rounds use one after the other
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.is_in_doubt = False  # what was recorded last failed, yet may be in the journal
+        self.lost_sum = False  # what was received must come again
 
 
 class LiveRuns:
@@ -85,22 +87,33 @@ class LiveRuns:
         self.failure: BaseException | None = None  # why
         self._journal = journal
         self._clock = clock
+        self._grace_s = 0.0
         self._runs: dict[RunId, LiveRun] = {}
         self._bells: defaultdict[GatewayId, Bell] = defaultdict(Bell)
 
     def resume(self, grace_s: float) -> None:
         """Fold the journal; what goes on gets the time that was left, at least `grace_s`."""
+        self._grace_s = grace_s
         for stored in self._journal.runs():
-            run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
-            live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
-            live.recorded = len(stored.events)
-            self._runs[stored.run_id] = live
-            if not live.run.has_ended:
-                self.record(live, Restarted(max(grace_s, live.run.left_s)))
-                log.info("run_resumed", run=stored.run_id, state=live.run.state.value)
+            self._resume(stored)
+
+    def _resume(self, stored: StoredRun) -> LiveRun:
+        run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+        live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
+        live.recorded = len(stored.events)
+        if not live.run.has_ended:
+            self.record(live, Restarted(max(self._grace_s, live.run.left_s)))
+            log.info("run_resumed", run=stored.run_id, state=live.run.state.value)
+        self._runs[stored.run_id] = live
+        return live
 
     def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
-        """Store a new run and begin to gather its gateways."""
+        """Store a new run and begin to gather its gateways.
+
+        One that a call has stored which seemed to fail is taken up as it is.
+        """
+        if (stored := self._journal.run(run_id)) is not None:
+            return self._resume(stored)
         first = RunStarted(plan.rounds.deadline_s)
         with self.halting():
             self._journal.create_run(run_id, plan_bytes, digest, first)
@@ -116,16 +129,53 @@ class LiveRuns:
         Raises:
             IllegalTransition: one of them does not fit; none was recorded.
             Superseded: another orchestrator took over; this process halts.
-            JournalFailed: the database did not take them.
+            JournalFailed: the database failed; whether it took them, `settle` finds out, and until
+                then nothing else is recorded of this run.
         """
+        if live.run.has_ended:
+            self.settle(live)  # nobody drives it any more
+        if live.is_in_doubt:
+            raise JournalFailed
         before, after = live.run, reduce(advance_run, events, live.run)
         if after == before and not any(isinstance(event, Restarted) for event in events):
             return  # repeats; after a restart the deadline has to be set anew
+        try:
+            with self.halting():
+                self._journal.append(before.run_id, live.recorded, events)
+        except JournalFailed:
+            self.doubt(live)
+            raise
+        self._advance(live, after, events)
+
+    def doubt(self, live: LiveRun, *, lost_sum: bool = False) -> None:
+        """Note that the database failed, and have the one who drives the run `settle` it."""
+        live.is_in_doubt = True
+        live.lost_sum = live.lost_sum or lost_sum
+        live.changed.ring()
+
+    def settle(self, live: LiveRun) -> None:
+        """After a failure of the database, find out what of the last record it kept.
+
+        If it kept something, or the sum was lost, all goes on as after a restart: gateways send
+        the same bytes again. What waits for a deadline has at least the grace of a restart.
+
+        Raises:
+            JournalFailed: the database fails still.
+            Superseded: another orchestrator took over.
+        """
+        if not live.is_in_doubt:
+            return
         with self.halting():
-            self._journal.append(before.run_id, live.recorded, events)
-        live.recorded += len(events)
-        live.run = after
-        self._act(live, before, events)
+            kept = self._journal.events(live.run.run_id, after=live.recorded)
+            after, grace_s = reduce(advance_run, kept, live.run), self._grace_of(live)
+            if (kept or live.lost_sum) and not after.has_ended:
+                again = Restarted(grace_s)
+                self._journal.append(live.run.run_id, live.recorded + len(kept), [again])
+                kept, after = (*kept, again), advance_run(after, again)
+        live.is_in_doubt = live.lost_sum = False
+        live.deadline = self._clock.now() + grace_s
+        self._advance(live, after, kept)
+        log.info("run_settled", run=live.run.run_id, found=len(kept))
 
     def get(self, run_id: RunId) -> LiveRun:
         """Return a run; raise UnknownRun."""
@@ -174,7 +224,13 @@ class LiveRuns:
             self.halt(error)
             raise
 
-    def _act(self, live: LiveRun, before: Run, events: Iterable[RunEvent]) -> None:
+    def _grace_of(self, live: LiveRun) -> float:
+        return max(self._grace_s, self.remaining_s(live))
+
+    def _advance(self, live: LiveRun, after: Run, events: Sequence[RunEvent]) -> None:
+        """Take the state after `events`, which are in the journal, and act on them."""
+        before, live.run = live.run, after
+        live.recorded += len(events)
         for event in events:
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None

@@ -81,7 +81,8 @@ class Operations:
         """Store a body of weights; return its digest once it is durable."""
         receiver = Receiver(body, limit=self._limits.max_weights_bytes)
         data = await receive(receiver, chunks)
-        return await asyncio.to_thread(self._weights.put, data)
+        with self._runs.halting():
+            return await asyncio.to_thread(self._weights.put, data)
 
     async def start_run(self, run_id: RunId, plan_bytes: bytes) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
@@ -97,8 +98,10 @@ class Operations:
         if not self._is_started(run_id, digest):
             await asyncio.to_thread(self._check_initial_weights, plan)
         if not self._is_started(run_id, digest):
-            self._runs.create(run_id, plan, plan_bytes, digest)
+            live = self._runs.create(run_id, plan, plan_bytes, digest)
             self._drive(run_id)
+            if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
+                raise RunExists(run_id)
         return digest
 
     async def watch_run(self, run_id: RunId) -> AsyncGenerator[RunStatus]:

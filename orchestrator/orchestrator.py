@@ -10,6 +10,7 @@ import structlog
 
 from common.disk import SYSTEM_DISK
 from common.protocol import Config, Effective
+from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
 from orchestrator.database import open_database
 from orchestrator.downloads import Downloads
@@ -23,6 +24,7 @@ from orchestrator.events import (
     SitesAwaited,
     UpdateLost,
 )
+from orchestrator.fencing import Fence, JournalFailed
 from orchestrator.in_process import InProcessClient
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
@@ -56,7 +58,7 @@ log = structlog.get_logger()
 class Orchestrator:
     """Runs of a federation over one state folder; what a service asks lies in its parts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it is made of
         self,
         state: Path,
         database_url: str,
@@ -65,18 +67,25 @@ class Orchestrator:
         clock: Clock,
         limits: Limits,
         disk: Disk = SYSTEM_DISK,
+        shared: Path | None = None,
     ) -> None:
-        """Take over the state: an older process on the same database can write no more."""
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Take over: an older process on the same database can write no more.
+
+        Weights and signing key lie in the folder `shared`, everything else in `state`.
+        """
+        shared = shared or state
+        for folder in (state, shared):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
         self._engine = open_database(database_url)
-        self._weights = WeightStore(state / "weights", self._engine, disk)
+        fence = Fence(self._engine)
+        self.epoch = fence.epoch
+        self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads")
         self._drivers: set[asyncio.Task[None]] = set()
-        journal = Journal(self._engine, clock)
-        self.runs = LiveRuns(journal, clock)
-        refuse_unreadable(state)
-        self.ledger_heads = LedgerHeads(journal, federation, partial(load_or_make, state))
+        self.runs = LiveRuns(Journal(fence, clock), clock)
+        refuse_unreadable(shared)
+        self.ledger_heads = LedgerHeads(fence, federation, partial(load_or_make, shared))
         self.sessions = Sessions(self.runs, self._weights)
         self.submissions = Submissions(
             self.runs, self.ledger_heads, self._staging, limits.max_update_bytes
@@ -133,12 +142,23 @@ class Orchestrator:
     async def train_fed_avg(self, run_id: RunId) -> None:
         """Drive one run from where it stands to its end: gather, open, collect, average, publish.
 
+        While the database is away, its steps are tried again and again.
+
         Source:
             McMahan et al. 2017, Algorithm 1, the server's side.
         """
-        live = self.runs.get(run_id)
-        while not isinstance(step := self._next_step(live), Rest):
-            await self._take(live, step)
+        live, waits = self.runs.get(run_id), Backoff().waits()
+        while True:
+            try:
+                self.runs.settle(live)
+                if isinstance(step := self._next_step(live), Rest):
+                    return
+                await self._take(live, step)
+                waits = Backoff().waits()
+            except JournalFailed:
+                wait_s = next(waits)
+                log.warning("will_try_again", run=run_id, wait_s=wait_s)
+                await self._clock.sleep_until(self._clock.now() + wait_s)
 
     def _next_step(self, live: LiveRun) -> Decision:
         is_overdue = self._clock.now() >= live.deadline
@@ -159,9 +179,13 @@ class Orchestrator:
 
     async def _make(self, live: LiveRun, work: Callable[[], RunEvent]) -> None:
         """Make weights durable, then record their event, unless the run was ended meanwhile."""
-        event = await self.submissions.after_folds(work)
-        if not live.run.has_ended:
-            self.runs.record(live, event)
+        try:
+            event = await self.submissions.after_folds(work)
+            if not live.run.has_ended:
+                self.runs.record(live, event)
+        except JournalFailed:
+            self.runs.doubt(live, lost_sum=True)  # the mean took its place
+            raise
         self._sweep()
 
     def _sweep(self) -> None:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sqlalchemy import Engine, Select
+    from sqlalchemy import Select
 
     from common.disk import Disk, File
+    from orchestrator.fencing import Fence
 
 TEMPORARY = ".tmp"
 
@@ -100,15 +101,15 @@ class StoredBlob:
 class WeightStore:
     """Blobs by digest; its methods may be called from any thread."""
 
-    def __init__(self, folder: Path, engine: Engine, disk: Disk = SYSTEM_DISK) -> None:
-        """Keep the files in `folder` of `disk` and their rows through `engine`."""
+    def __init__(self, folder: Path, fence: Fence, disk: Disk = SYSTEM_DISK) -> None:
+        """Keep the files in `folder` of `disk` and their rows behind `fence`."""
         disk.make_folder(folder)
         for left in disk.names(folder):
             if left.endswith(TEMPORARY):
                 disk.unlink(folder / left)
         self._disk = disk
         self._folder = folder
-        self._engine = engine
+        self._fence = fence
         self._lengths: dict[str, int] = {}
 
     def put(self, data: bytes | memoryview) -> WeightsId:
@@ -155,7 +156,7 @@ class WeightStore:
     def byte_length(self, digest: str) -> int:
         """Return the length of a blob; raise UnknownWeights."""
         if digest not in self._lengths:
-            with self._engine.begin() as connection:
+            with self._fence.reading() as connection:
                 length: int | None = connection.execute(_find(digest)).scalar()
             if length is None:
                 raise UnknownWeights(digest)
@@ -186,7 +187,7 @@ class WeightStore:
         """Give a synced file its name, then name it in the database."""
         self._disk.rename(temporary, self._path(digest))
         self._disk.sync_folder(self._folder)
-        with self._engine.begin() as connection:
+        with self._fence.writing() as connection:
             if connection.execute(_find(digest)).scalar() is None:
                 row = {"digest": digest, "byte_length": byte_length}
                 connection.execute(insert(BLOBS).values(**row))

@@ -13,16 +13,25 @@ from common.schema import SchemaUnknown, bring_up_to_date, upgrade
 from gateway.ledger_tables import SCHEMA as LEDGER
 from orchestrator.database import SCHEMA as JOURNAL
 
-SCHEMAS = pytest.mark.parametrize("schema", [JOURNAL, LEDGER], ids=["journal", "ledger"])
+SCHEMAS = pytest.mark.parametrize(
+    ("schema", "fresh"),
+    [(JOURNAL, "sqlite"), (JOURNAL, "postgresql"), (LEDGER, "sqlite")],
+    ids=["journal in sqlite", "journal in postgresql", "ledger"],
+    indirect=["fresh"],
+)
 
 
 @pytest.fixture
-def fresh():
-    """Make an empty database in memory."""
+def fresh(request):
+    """Make an empty database."""
     engines = []
 
     def make():
-        engines.append(create_engine("sqlite://"))
+        url = "sqlite://"
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgresql")
+            url = server.url(server.make_database())
+        engines.append(create_engine(url))
         return engines[-1]
 
     yield make
@@ -35,12 +44,12 @@ def tables_of(engine) -> dict[str, object]:
     look, tables = inspect(engine), {}
     for name in look.get_table_names():
         columns = [
-            (c["name"], str(c["type"]), c["nullable"], c["primary_key"])
-            for c in look.get_columns(name)
+            (c["name"], str(c["type"]), c["nullable"], c["default"]) for c in look.get_columns(name)
         ]
         with engine.connect() as connection:
             rows = connection.execute(text(f"select * from {name}")).all()  # noqa: S608 (a table's name)
-        keys = look.get_foreign_keys(name), look.get_unique_constraints(name)
+        keys = look.get_pk_constraint(name), look.get_foreign_keys(name)
+        keys = *keys, look.get_unique_constraints(name)
         tables[name] = columns, keys, look.get_check_constraints(name), rows
     return tables
 
@@ -55,7 +64,7 @@ def test_the_migrations_lead_to_what_an_empty_database_gets_at_once(schema, fres
     assert tables_of(at_once) == tables_of(migrated)
 
 
-@SCHEMAS
+@pytest.mark.parametrize("schema", [JOURNAL, LEDGER], ids=["journal", "ledger"])
 def test_the_newest_migration_is_the_last(schema):
     config = Config()
     config.set_main_option("script_location", schema.migrations)

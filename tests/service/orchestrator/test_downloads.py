@@ -9,6 +9,7 @@ import pytest
 from common.transfer import CHUNK_BYTES
 from orchestrator.database import open_database
 from orchestrator.downloads import KEPT_CHUNKS, RecentChunks
+from orchestrator.fencing import Fence
 from orchestrator.weight_store import StorageFailed, WeightStore
 
 DATA = bytes(range(256)) * (CHUNK_BYTES // 256) + b"the rest"
@@ -27,7 +28,7 @@ class Counting(WeightStore):
 @pytest.fixture
 def store(tmp_path):
     engine = open_database(f"sqlite:///{tmp_path / 'journal.db'}")
-    yield Counting(tmp_path / "weights", engine)
+    yield Counting(tmp_path / "weights", Fence(engine))
     engine.dispose()
 
 

@@ -11,19 +11,17 @@ from pathlib import Path
 import pytest
 
 from cli.operator_client import OperatorClient
-from common import wire
 from common.clock import SystemClock
 from common.config import SettingsInvalid, load_settings
 from common.errors import UnavailableError
-from common.ids import RunId
 from common.tls import Role
 from orchestrator.config import Limits, OrchestratorConfig
-from orchestrator.journal import Superseded
+from orchestrator.fencing import Superseded
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.probe import check_health
 from orchestrator.server import AddressTaken, listening, serve
 from tests.certificates import Authority
-from tests.fakes import INITIAL, plan_of
+from tests.fakes import INITIAL
 
 MIB_KB = 1024
 
@@ -123,9 +121,8 @@ async def test_a_server_ends_when_another_took_over_its_state(authority, setting
         config.state, config.database_url, federation="acme", clock=SystemClock(), limits=Limits()
     )
     async with OperatorClient(address, authority.issue(Role.OPERATOR, "olga")) as olga:
-        await olga.upload_weights(INITIAL.to_bytes())
         with pytest.raises(UnavailableError, match="another orchestrator took over"):
-            await olga.start_run(RunId("r"), wire.plan_to_bytes(plan_of("a")))
+            await olga.upload_weights(INITIAL.to_bytes())
     with pytest.raises(Superseded):
         await task
     await newer.close()

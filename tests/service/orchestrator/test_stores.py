@@ -6,12 +6,14 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from common.clock import SystemClock
-from common.protocol import Body, Chunk
+from common.protocol import Body, Chunk, LedgerHead
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted
-from orchestrator.journal import Journal, JournalFailed, Superseded
+from orchestrator.fencing import Fence, JournalFailed, Superseded
+from orchestrator.journal import Journal
+from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.staging import BEGINNING, Slot, Staging, UploadInProgress
 from orchestrator.weight_store import (
     DamagedWeights,
@@ -25,48 +27,85 @@ UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
 DATA, OTHERS = UPDATE.to_bytes(), Weights(LAYOUT, np.ones(6, dtype=np.float32)).to_bytes()
 BLOB = b"some weights"
 SLOT = Slot("r", 1, "a")
+HEAD = LedgerHead(5, "5" * 64)
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'journal.db'}")
+def engine(database_url):
+    engine = open_database(database_url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def store(tmp_path, engine):
-    return WeightStore(tmp_path / "weights", engine)
+def fence(engine):
+    return Fence(engine)
 
 
-def test_sqlite_keeps_every_commit(engine):
-    with engine.connect() as connection:
-        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
-        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
-
-
-def test_the_journal_gives_back_what_was_recorded(engine):
-    journal = Journal(engine, SystemClock())
+@pytest.fixture
+def journal(fence):
+    """One run of one event."""
+    journal = Journal(fence, SystemClock())
     journal.create_run("r", b"plan", "1" * 64, RunStarted(5.0))
+    return journal
+
+
+@pytest.fixture
+def store(tmp_path, fence):
+    return WeightStore(tmp_path / "weights", fence)
+
+
+DURABLE = {
+    "sqlite": {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2},
+    "postgresql": {"SHOW synchronous_commit": "on"},
+}
+
+
+def test_every_commit_is_kept(engine):
+    with engine.connect() as connection:
+        for question, answer in DURABLE[engine.dialect.name].items():
+            assert connection.execute(text(question)).scalar() == answer
+
+
+def test_the_journal_gives_back_what_was_recorded(engine, journal):
     journal.append("r", 1, [RunCancelled()])
-    (stored,) = Journal(engine, SystemClock()).runs()
+    again = Journal(Fence(engine), SystemClock())
+    (stored,) = again.runs()
     assert stored.events == (RunStarted(5.0), RunCancelled())
     assert (stored.run_id, stored.plan) == ("r", b"plan")
+    assert again.run("r") == stored
+    assert again.events("r", after=1) == (RunCancelled(),)
+    assert again.run("s") is None
 
 
-def test_an_older_writer_is_fenced_off(engine):
-    older = Journal(engine, SystemClock())
-    older.create_run("r", b"plan", "1" * 64, RunStarted(5.0))
-    Journal(engine, SystemClock())
+OLDER_WRITES = {
+    "an event": lambda fence, _: Journal(fence, SystemClock()).append("r", 1, [RunCancelled()]),
+    "a run": lambda fence, _: Journal(fence, SystemClock()).create_run(
+        "s", b"plan", "1" * 64, RunStarted(5.0)
+    ),
+    "weights": lambda _, store: store.put(DATA),
+    "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
+}
+
+
+def no_key():
+    raise AssertionError("nothing may be signed")
+
+
+@pytest.mark.parametrize("write", OLDER_WRITES.values(), ids=OLDER_WRITES.keys())
+def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
+    newer = Fence(engine)
     with pytest.raises(Superseded, match="writer 2, this one is 1"):
-        older.append("r", 1, [RunCancelled()])
-    with pytest.raises(Superseded):
-        older.create_run("s", b"plan", "1" * 64, RunStarted(5.0))
+        write(fence, store)
+    (stored,) = Journal(newer, SystemClock()).runs()
+    assert stored.events == (RunStarted(5.0),)
+    with pytest.raises(UnknownWeights):
+        WeightStore(store._folder, newer).get(digest_of(DATA))
+    head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
+    assert head is None
 
 
-def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(engine):
-    journal = Journal(engine, SystemClock())
-    journal.create_run("r", b"plan", "1" * 64, RunStarted(5.0))
+def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(journal):
     with capture_logs() as logged, pytest.raises(JournalFailed) as caught:
         journal.append("r", 0, [RunCancelled()])
     assert str(caught.value) == (
@@ -74,7 +113,7 @@ def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(engine):
     )
     (line,) = logged
     assert line["event"] == "journal_failed"
-    assert "UNIQUE" in line["why"]
+    assert "unique" in line["why"].lower()
 
 
 def test_weights_are_named_by_their_digest_and_kept_once(store, tmp_path):
@@ -84,10 +123,10 @@ def test_weights_are_named_by_their_digest_and_kept_once(store, tmp_path):
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [digest_of(BLOB)]
 
 
-def test_weights_outlive_the_store(store, tmp_path, engine):
+def test_weights_outlive_the_store(store, tmp_path, fence):
     digest = store.put(BLOB)
     (tmp_path / "weights" / "left.tmp").write_bytes(b"torn")
-    assert WeightStore(tmp_path / "weights", engine).get(digest) == BLOB
+    assert WeightStore(tmp_path / "weights", fence).get(digest) == BLOB
     assert not (tmp_path / "weights" / "left.tmp").exists()
 
 

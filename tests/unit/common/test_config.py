@@ -45,3 +45,9 @@ def test_every_fault_is_named_with_its_field_and_value():
 def test_a_missing_file_is_named():
     with pytest.raises(SettingsInvalid, match="No such file"):
         read_toml(Path("/nonexistent/x.toml"))
+
+
+def test_no_password_of_a_url_is_shown():
+    with pytest.raises(SettingsInvalid, match=r"nmae.*postgresql://\*\*\*@host/d") as caught:
+        parse_settings(Some, {"name": "a", "nmae": "postgresql://u:hush/@1@host/d"}, FILE)
+    assert "hush" not in str(caught.value)
