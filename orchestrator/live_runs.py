@@ -76,6 +76,7 @@ class LiveRun:
         self.bytes_sent = 0
         self.is_in_doubt = False  # what was recorded last failed, yet may be in the journal
         self.lost_sum = False  # what was received must come again
+        self.restarts = 0  # how often it had to
 
 
 class LiveRuns:
@@ -234,6 +235,7 @@ class LiveRuns:
         for event in events:
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None
+            live.restarts += isinstance(event, Restarted)
             if isinstance(event, Restarted | RetryPostponed | SitesAwaited | RoundOpened):
                 live.deadline = self._clock.now() + event.remaining_s
             log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)

@@ -38,7 +38,9 @@ class News:
     of: tuple[object, ...]
 
 
-def news_for(run: Run, gateway: GatewayId, *, byte_length: int, remaining_s: float) -> News:
+def news_for(
+    run: Run, gateway: GatewayId, *, byte_length: int, remaining_s: float, restarts: int = 0
+) -> News:
     """Return the state of `run` for one of its participants.
 
     Args:
@@ -46,11 +48,13 @@ def news_for(run: Run, gateway: GatewayId, *, byte_length: int, remaining_s: flo
         gateway: one of its participants.
         byte_length: of the weights that its open round starts from.
         remaining_s: until that round closes.
+        restarts: how often what was received has had to come again since the process began: a
+            gateway may not have been told in between that it was received.
     """
     instruction = _instruction(run, gateway, byte_length, remaining_s)
     said = RunNews(run.run_id, run.published, instruction)
     if isinstance(instruction, Train) and run.round is not None:
-        return News(said, (Train, run.round.number, run.round.attempt))
+        return News(said, (Train, run.round.number, run.round.attempt, restarts))
     return News(said, (run.published, instruction))
 
 

@@ -149,4 +149,5 @@ class Sessions:
             gateway,
             byte_length=self._weights.byte_length(parent),
             remaining_s=self._runs.remaining_s(live),
+            restarts=live.restarts,
         )
