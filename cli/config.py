@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from common.config import FileSettings, load_settings
+from common.config import Addresses, FileSettings, load_settings
 from common.tls import TlsFiles
 
 VARIABLE = "FEDGATE_OPERATOR_CONFIG"
@@ -18,7 +15,7 @@ DEFAULT = Path("operator.toml")
 class OperatorConfig(FileSettings):
     """Where the orchestrator is, and who is asking."""
 
-    address: Annotated[str, Field(pattern=r".+:\d+$")]  # host:port
+    address: Addresses  # of one, or of several of which one leads
     tls: TlsFiles
 
 

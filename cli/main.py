@@ -30,14 +30,23 @@ if importlib.util.find_spec("torch") is not None:  # the orchestrator's image ha
 ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
 
 
+StandbyOption = Annotated[
+    bool,
+    typer.Option("--standby", help="Wait while another one leads over the same PostgreSQL."),
+]
+
+
 @app.command()
-def serve(config: ConfigOption = Path("orchestrator.toml")) -> None:
+def serve(
+    config: ConfigOption = Path("orchestrator.toml"),
+    standby: StandbyOption = False,  # noqa: FBT002 - an option of the command line
+) -> None:
     """Run the orchestrator until it is told to stop."""
     from common.config import load_settings
     from orchestrator.config import OrchestratorConfig
     from orchestrator.server import serve as serve_forever
 
-    asyncio.run(serve_forever(load_settings(OrchestratorConfig, config)))
+    asyncio.run(serve_forever(load_settings(OrchestratorConfig, config), standby=standby))
 
 
 @app.command()

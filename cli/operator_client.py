@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
-    from common.tls import TlsFiles
 
 WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
 
@@ -32,10 +31,8 @@ WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator th
 class OperatorClient(Client):
     """An operator's channel to an orchestrator."""
 
-    def __init__(self, address: str, tls: TlsFiles) -> None:
-        """Prepare a channel to `address`, host:port; it connects with the first call."""
-        super().__init__(address, tls)
-        self._stub = OperatorServiceStub(cast("grpc.aio.Channel", FramedChannel(self._channel)))
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        self._stub = OperatorServiceStub(cast("grpc.aio.Channel", FramedChannel(channel)))
 
     async def upload_weights(self, data: bytes) -> WeightsId:
         """Store weights, canonical safetensors bytes; return the digest that names them."""

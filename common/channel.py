@@ -19,13 +19,17 @@ from common.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Self
+    from collections.abc import Iterator, Sequence
+    from typing import Self, TypeAlias
 
     from common.tls import TlsFiles
 
+    Addresses: TypeAlias = str | Sequence[str]  # one, or several in the order they are tried
+
 CALL_TIMEOUT_S = 30.0
 CALL_ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError)  # what writing to one raises
+CONNECT_TIMEOUT_S = 5.0  # for one of several addresses
+_SETTLED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
 
 # of both sides: frames as long as a chunk (16 KiB ones cost a quarter more), and no probe of the
 # line, whose windows took 17 MiB for each upload
@@ -75,26 +79,63 @@ def open_channel(address: str, tls: TlsFiles) -> grpc.aio.Channel:
 
 
 class Client:
-    """A channel to an orchestrator that presents this process's certificate; `async with` it."""
+    """A channel to an orchestrator that presents this process's certificate; `async with` it.
 
-    def __init__(self, address: str, tls: TlsFiles) -> None:
-        """Prepare a channel to `address`, host:port; it connects with the first call."""
-        self._address = address
-        self._channel = open_channel(address, tls)
+    Of several addresses it calls the first that answers, and after an `UnavailableError` the next:
+    one of them leads, the others stand by and do not listen.
+    """
+
+    def __init__(self, addresses: Addresses, tls: TlsFiles) -> None:
+        """Prepare channels to `addresses`, each host:port; they connect when they are called."""
+        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        self._channels = tuple(open_channel(address, tls) for address in self._addresses)
+        self._turn(0)
 
     async def __aenter__(self) -> Self:
+        for place in range(len(self._channels)) if len(self._channels) > 1 else ():
+            if await _connects(self._channels[place]):
+                self._turn(place)
+                break
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
+
+    def _turn(self, place: int) -> None:
+        """Call that address from now on."""
+        self._place = place
+        self._address, self._channel = self._addresses[place], self._channels[place]
+        self._use(self._channel)
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        """Make the stub that calls through `channel`."""
 
     @contextmanager
     def _our_errors(self) -> Iterator[None]:
         """Turn gRPC's errors inside the block into ours."""
+        place = self._place
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise error_of(error, self._address) from error
+            ours = error_of(error, self._addresses[place])
+            following = (place + 1) % len(self._addresses)
+            if isinstance(ours, UnavailableError) and self._place == place != following:
+                self._turn(following)
+            raise ours from error
+
+
+async def _connects(channel: grpc.aio.Channel) -> bool:
+    """Return whether there is a connection, within CONNECT_TIMEOUT_S."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            state = channel.get_state(try_to_connect=True)
+            while state not in _SETTLED:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state()
+    except TimeoutError:
+        return False
+    return state is grpc.ChannelConnectivity.READY
 
 
 def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:

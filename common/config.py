@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import RequestError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 
 _PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
+
+
+Address = Annotated[str, Field(pattern=r".+:\d+$")]  # host:port
+Addresses = Address | Annotated[tuple[Address, ...], Field(min_length=1)]  # in the order of trying
 
 
 class SettingsInvalid(RequestError):

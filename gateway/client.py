@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
+    from common.channel import Addresses
     from common.ids import PlanId, RunId, WeightsId
     from common.protocol import (
         Body,
@@ -46,10 +47,13 @@ LOG = structlog.get_logger()
 class GrpcClient(Client):
     """One gateway's channel to its orchestrator; nothing leaves that the manifest does not list."""
 
-    def __init__(self, address: str, tls: TlsFiles, manifest: Manifest = MANIFEST) -> None:
-        """Prepare a channel to `address`, host:port; it connects with the first call."""
-        super().__init__(address, tls)
-        guarded = GuardedChannel(self._channel, manifest)
+    def __init__(self, addresses: Addresses, tls: TlsFiles, manifest: Manifest = MANIFEST) -> None:
+        """Prepare channels to `addresses`, each host:port; they connect when they are called."""
+        self._manifest = manifest
+        super().__init__(addresses, tls)
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        guarded = GuardedChannel(channel, self._manifest)
         self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
 
     async def register(self, versions: Versions) -> Registration:

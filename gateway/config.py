@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from common.config import FileSettings
+from common.config import Addresses, FileSettings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
@@ -32,7 +32,7 @@ class TaskChoice(BaseModel):
 class GatewayConfig(FileSettings):
     """Everything one gateway needs to know."""
 
-    address: Annotated[str, Field(pattern=r".+:\d+$")]  # of the orchestrator, host:port
+    address: Addresses  # of the orchestrator, or of several of which one leads
     state: Path = Path("state/gateway")  # ledger, kept updates, cached features
     data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # ledger's name
     tls: TlsFiles

@@ -17,8 +17,11 @@ def main() -> int:
     """Serve; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("orchestrator.toml"))
+    parser.add_argument("--standby", action="store_true")
+    asked = parser.parse_args()
     try:
-        asyncio.run(serve(load_settings(OrchestratorConfig, parser.parse_args().config)))
+        config = load_settings(OrchestratorConfig, asked.config)
+        asyncio.run(serve(config, standby=asked.standby))
     except FederationError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from common.config import FileSettings
+from common.config import Address, FileSettings
 from common.logs import LogSettings
 from common.tls import TlsFiles
 
@@ -39,8 +39,9 @@ class OrchestratorConfig(FileSettings):
 
     federation: Annotated[str, Field(min_length=1, max_length=63)]  # as in the certificates
     state: Path = Path("state/orchestrator")  # everything that is kept
+    shared: Path | None = None  # weights and signing key, where a standby has them too
     tls: TlsFiles
-    address: Annotated[str, Field(pattern=r".+:\d+$")] = "127.0.0.1:8443"  # port 0: any free one
+    address: Address = "127.0.0.1:8443"  # port 0: any free one
     database: str = ""  # an SQLAlchemy URL; empty: SQLite in the state folder
     health_socket: Path | None = None  # for exec probes; default: `<state>/health.sock`
     restart_grace_s: Annotated[float, Field(ge=0)] = 10.0  # least time for a round after a restart

@@ -87,6 +87,10 @@ def open_database(url: str) -> Engine:
         SchemaUnknown: another version of this software made its tables, perhaps a newer one.
     """
     engine = engine_on(url)
-    with opening(url):
-        bring_up_to_date(engine, SCHEMA)
+    try:
+        with opening(url):
+            bring_up_to_date(engine, SCHEMA)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine

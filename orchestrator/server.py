@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from common.clock import SystemClock
 from common.errors import UnavailableError
 from orchestrator.auth import ROLES
 from orchestrator.gateway_service import GatewayService
+from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.rpc_errors import GuardingInterceptor
@@ -30,13 +31,17 @@ from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_t
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from typing import NoReturn
 
     from common.clock import Clock
     from orchestrator.config import Http2Settings, OrchestratorConfig
+    from orchestrator.leadership import Leadership
 
 log = structlog.get_logger()
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_WHOLE = ""  # what a probe asks for
 
 
 class AddressTaken(UnavailableError):
@@ -54,11 +59,17 @@ class Listening:
     orchestrator: Orchestrator
 
 
-async def serve(config: OrchestratorConfig, *, ready: Callable[[str], None] | None = None) -> None:
+async def serve(
+    config: OrchestratorConfig,
+    *,
+    standby: bool = False,
+    ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, or until another orchestrator takes over.
 
     Args:
         config: the settings.
+        standby: wait until no other orchestrator leads over the same database.
         ready: called with the address once calls are answered.
 
     Raises:
@@ -69,46 +80,99 @@ async def serve(config: OrchestratorConfig, *, ready: Callable[[str], None] | No
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with listening(config) as server:
+    serving = asyncio.create_task(_serve(config, standby=standby, ready=ready))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(
+    config: OrchestratorConfig, *, standby: bool, ready: Callable[[str], None] | None
+) -> None:
+    """Serve until cancelled, or until this process must stop acting."""
+    async with listening(config, standby=standby) as server:
         if ready is not None:
             ready(server.address)
         runs = server.orchestrator.runs
-        await _first(stop, runs.halted)
+        await runs.halted.wait()
         if runs.failure is not None:
             raise runs.failure
 
 
 @asynccontextmanager
 async def listening(
-    config: OrchestratorConfig, *, clock: Clock | None = None
+    config: OrchestratorConfig, *, clock: Clock | None = None, standby: bool = False
 ) -> AsyncIterator[Listening]:
-    """Serve inside the block; at its end drain, then let everything go."""
-    orchestrator = Orchestrator(
-        config.state,
-        config.database_url,
-        federation=config.federation,
-        clock=clock or SystemClock(),
-        limits=config.limits,
-    )
-    state = health.aio.HealthServicer()
-    server, probes = _server(config, orchestrator, state), _probe_server(config, state)
+    """Serve inside the block; at its end drain, then let everything go.
+
+    Until no other orchestrator leads, a standby listens to nothing but probes.
+    """
+    clock, state = clock or SystemClock(), health.aio.HealthServicer()
+    await state.set(_WHOLE, _NOT_SERVING)
+    async with (
+        _answering_probes(config, state),
+        leading(config.database_url, clock, standby=standby) as leadership,
+    ):
+        orchestrator = Orchestrator(
+            config.state,
+            config.database_url,
+            federation=config.federation,
+            clock=clock,
+            limits=config.limits,
+            shared=config.shared,
+        )
+        async with (
+            _kept(leadership, orchestrator),
+            _answering(config, orchestrator, state) as address,
+        ):
+            yield Listening(address, orchestrator)
+
+
+@asynccontextmanager
+async def _kept(leadership: Leadership | None, orchestrator: Orchestrator) -> AsyncIterator[None]:
+    """Keep the leadership inside the block; halt where another process has it."""
+    if leadership is None:
+        yield
+        return
+
+    def halt(keeping: asyncio.Task[NoReturn]) -> None:
+        if not keeping.cancelled() and (error := keeping.exception()) is not None:
+            orchestrator.runs.halt(error)
+
+    keeping = asyncio.create_task(leadership.keep(orchestrator.epoch), name="leadership")
+    keeping.add_done_callback(halt)
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
+@asynccontextmanager
+async def _answering(
+    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
+) -> AsyncIterator[str]:
+    """Answer calls inside the block, which is lent the address; drain at its end."""
+    server = _server(config, orchestrator, state)
     try:
         port = _bind(server, config)
         orchestrator.start(restart_grace_s=config.restart_grace_s)
-        for service in ROLES:
+        await server.start()
+        for service in (*ROLES, _WHOLE):
             await state.set(service, _SERVING)
-        await asyncio.gather(server.start(), probes.start())
         address = f"{config.address.rpartition(':')[0]}:{port}"
         _write_atomically(config.address_file, address)
         log.info("serving", address=address, health=str(config.health_socket_path))
-        yield Listening(address, orchestrator)
+        yield address
     finally:
         config.address_file.unlink(missing_ok=True)
         await state.enter_graceful_shutdown()
         orchestrator.sessions.close()
         await server.stop(config.drain_s)
         await orchestrator.close()
-        await probes.stop(None)
         log.info("stopped")
 
 
@@ -124,12 +188,20 @@ def _server(
     return server
 
 
-def _probe_server(config: OrchestratorConfig, state: health.aio.HealthServicer) -> grpc.aio.Server:
-    """Return a server that answers health alone, to this machine alone."""
+@asynccontextmanager
+async def _answering_probes(
+    config: OrchestratorConfig, state: health.aio.HealthServicer
+) -> AsyncIterator[None]:
+    """Answer health alone, to this machine alone."""
+    config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     probes = grpc.aio.server()
     add_HealthServicer_to_server(state, probes)
     probes.add_insecure_port(f"unix:{config.health_socket_path.absolute()}")
-    return probes
+    await probes.start()
+    try:
+        yield
+    finally:
+        await probes.stop(None)
 
 
 def _bind(server: grpc.aio.Server, config: OrchestratorConfig) -> int:
@@ -155,11 +227,3 @@ def _write_atomically(path: Path, text: str) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Return once one of `events` is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()

@@ -14,7 +14,7 @@ from blake3 import blake3
 from sqlalchemy import insert, select
 
 from common.disk import SYSTEM_DISK
-from common.errors import NotFound, UnavailableError
+from common.errors import NotFound, RequestError, UnavailableError
 from common.ids import WeightsId
 from common.transfer import digest_of
 from orchestrator.database import BLOBS
@@ -50,6 +50,18 @@ class StorageFailed(UnavailableError):
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"the orchestrator's disk failed ({error.strerror}): try again later")
+
+
+class WeightsElsewhere(RequestError):
+    """The database names weights, and none of them lies in this folder."""
+
+    field = "shared"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"the database names weights, and {folder} has none of them: `shared` must be the "
+            "folder of the orchestrator that wrote them, or a copy of it"
+        )
 
 
 class NewBlob:
@@ -102,9 +114,18 @@ class WeightStore:
     """Blobs by digest; its methods may be called from any thread."""
 
     def __init__(self, folder: Path, fence: Fence, disk: Disk = SYSTEM_DISK) -> None:
-        """Keep the files in `folder` of `disk` and their rows behind `fence`."""
+        """Keep the files in `folder` of `disk` and their rows behind `fence`.
+
+        Raises:
+            WeightsElsewhere: there are rows, and not one of the files that they name.
+        """
         disk.make_folder(folder)
-        for left in disk.names(folder):
+        present = disk.names(folder)
+        with fence.reading() as connection:
+            named = connection.scalars(select(BLOBS.c.digest)).all()
+        if named and not set(named) & set(present):
+            raise WeightsElsewhere(folder)
+        for left in present:
             if left.endswith(TEMPORARY):
                 disk.unlink(folder / left)
         self._disk = disk

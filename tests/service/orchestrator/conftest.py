@@ -28,9 +28,8 @@ from tests.fakes import INITIAL, FakeClock, FakeGateway
 class Lawless(GrpcClient):
     """A gateway's software that keeps to no manifest and sends what it likes."""
 
-    def __init__(self, address: str, tls: TlsFiles) -> None:
-        super().__init__(address, tls)
-        self._stub = GatewayServiceStub(self._channel)
+    def _use(self, channel) -> None:
+        self._stub = GatewayServiceStub(channel)
 
     async def submit_update(self, header: UpdateHeader, chunks: AsyncIterator[Chunk]) -> Receipt:
         """Send all of an update without waiting for the word to go ahead, as protobuf packs it."""

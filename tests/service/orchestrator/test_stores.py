@@ -19,6 +19,7 @@ from orchestrator.weight_store import (
     DamagedWeights,
     StorageFailed,
     UnknownWeights,
+    WeightsElsewhere,
     WeightStore,
 )
 
@@ -128,6 +129,12 @@ def test_weights_outlive_the_store(store, tmp_path, fence):
     (tmp_path / "weights" / "left.tmp").write_bytes(b"torn")
     assert WeightStore(tmp_path / "weights", fence).get(digest) == BLOB
     assert not (tmp_path / "weights" / "left.tmp").exists()
+
+
+def test_a_folder_with_none_of_the_weights_is_the_wrong_one(store, tmp_path, fence):
+    store.put(DATA)
+    with pytest.raises(WeightsElsewhere, match=r"another has none of them: `shared` must be"):
+        WeightStore(tmp_path / "another", fence)
 
 
 def test_a_file_without_its_row_is_written_again(store, tmp_path):
