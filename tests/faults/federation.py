@@ -1,20 +1,20 @@
-"""A real federation on loopback: processes of their own, mTLS, SQLite, seeded randomness."""
+"""A real federation on loopback: processes of their own, mTLS, a database, seeded randomness."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sqlite3
+import signal
+import socket
 import subprocess
 import sys
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import tomli_w
+from sqlalchemy import Select, create_engine, select
 
 from cli import pki
 from cli.config import OperatorConfig
@@ -22,12 +22,14 @@ from cli.operator_client import OperatorClient
 from cli.plan_file import read_plan
 from common.config import load_settings
 from common.ids import GatewayId
-from common.protocol import RunStatus
+from common.protocol import RunState, RunStatus
 from common.randomness import InsecureSeed
 from common.tls import Role
 from common.wire import plan_to_bytes
 from gateway.ledger import Ledger
 from gateway.workshop import open_ledger
+from orchestrator.database import EVENTS, LEDGER_HEADS
+from tests.postgresql import Server
 
 Answer = TypeVar("Answer")
 
@@ -42,23 +44,30 @@ PATIENCE_S = 120.0
 class Federation:
     """Starts, kills and restarts the processes of one federation; each has a log."""
 
-    def __init__(self, folder: Path, **rounds: object) -> None:
+    def __init__(self, folder: Path, server: Server | None = None, **rounds: object) -> None:
+        """Lay a federation out in `folder`, its journal in a database of `server`, else SQLite."""
         self.folder = folder
-        self.rounds = {"count": 3, "quorum": 3, "deadline_s": 60.0, **rounds}
+        self.database = f"sqlite:///{folder / 'orchestrator' / 'journal.db'}"
+        if server is not None:
+            self.database = server.tcp_url(server.make_database())
+        self.rounds = {"count": 3, "quorum": 3, "deadline_s": 120.0, **rounds}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
-        self.address = ""
+        self.addresses: list[str] = []  # of the orchestrator, and of its standby
         pki.init(folder / "pki", "test")
-        self._write("orchestrator.toml", Role.ORCHESTRATOR, "orchestrator", self._orchestrator())
 
-    def _orchestrator(self) -> dict[str, object]:
-        state = str(self.folder / "orchestrator")
-        return {
+    def _lay_out_orchestrator(self, name: str) -> None:
+        self.addresses.append(f"127.0.0.1:{_free_port()}")
+        tables: dict[str, object] = {
             "federation": "test",
-            "address": self.address or "127.0.0.1:0",
-            "state": state,
+            "address": self.addresses[-1],
+            "state": str(self.folder / name),
+            "shared": str(self.folder / "orchestrator"),
+            "database": self.database,
             "restart_grace_s": 30.0,
         }
+        self._write(f"{name}.toml", Role.ORCHESTRATOR, name, tables)
+        self._write("operator.toml", Role.OPERATOR, "operator", {"address": self.addresses})
 
     def _write(self, file: str, role: Role, name: str, tables: dict[str, object]) -> None:
         keys = self.folder / "keys" / name
@@ -72,19 +81,25 @@ class Federation:
         (self.folder / file).write_text(tomli_w.dumps({**tables, "tls": tls}))
 
     def start_orchestrator(self, point: str | None = None) -> None:
+        self._lay_out_orchestrator("orchestrator")
         self.start("orchestrator", ["orchestrator", *self._config("orchestrator")], point)
-        known = self.folder / "orchestrator" / "address"
-        self.until(known.exists, "the orchestrator listens")
-        if not self.address:
-            self.address = known.read_text().strip()
-            self._write(
-                "orchestrator.toml", Role.ORCHESTRATOR, "orchestrator", self._orchestrator()
-            )
-            self._write("operator.toml", Role.OPERATOR, "operator", {"address": self.address})
+        self.until_serving("orchestrator")
+
+    def start_standby(self) -> None:
+        """Start another orchestrator, which waits for the end of the first."""
+        self._lay_out_orchestrator("standby")
+        self.start("standby", ["orchestrator", *self._config("standby"), "--standby"])
+        self.until(lambda: "standing_by" in self.log("standby"), "the standby waits")
+
+    def until_serving(self, name: str) -> float:
+        """Return how many seconds it took until that orchestrator serves."""
+        began = time.monotonic()
+        self.until((self.folder / name / "address").exists, f"the {name} serves")
+        return time.monotonic() - began
 
     def start_gateway(self, site: str, point: str | None = None) -> None:
         tables = {
-            "address": self.address,
+            "address": self.addresses,
             "state": str(self.folder / site),
             "data_set": site,
             "task": {"reference": TASK, "labels": ["no", "yes"]},
@@ -133,6 +148,16 @@ class Federation:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
+
+    def until_frozen(self, name: str) -> None:
+        status = Path(f"/proc/{self.processes[name].pid}/status")
+        self.until(lambda: "State:\tT" in status.read_text(), f"{name} is frozen")
+
+    def has_ended(self, name: str = "orchestrator") -> bool:
+        return self.processes[name].poll() is not None
+
     def wait_for_death(self, name: str) -> None:
         self.until(lambda: self.processes[name].poll() is not None, f"{name} is killed")
         assert self.processes[name].returncode == -9, self.log(name)
@@ -156,22 +181,59 @@ class Federation:
 
     def head_kept(self, site: str) -> tuple[int, str]:
         """Return the head that the orchestrator holds for a gateway."""
-        kept = "select sequence, hash from ledger_heads where gateway = ?"
-        return self._journal(kept, site)[0]
+        kept = select(LEDGER_HEADS.c.sequence, LEDGER_HEADS.c.hash)
+        return tuple(self._journal(kept.where(LEDGER_HEADS.c.gateway == site))[0])
 
     def updates_taken(self, site: str) -> set[str]:
         """Return the digests of every update that the orchestrator ever took from a gateway."""
-        taken = "select payload from events where kind = 'UpdateAccepted'"
-        said = [json.loads(payload) for (payload,) in self._journal(taken)]
+        taken = select(EVENTS.c.payload).where(EVENTS.c.kind == "UpdateAccepted")
+        said = [payload for (payload,) in self._journal(taken)]
         return {event["digest"] for event in said if event["gateway"] == site}
 
     def happened(self, kind: str) -> int:
         """Return how often an event of that kind is in the journal."""
-        return len(self._journal("select 1 from events where kind = ?", kind))
+        return len(self._journal(select(EVENTS.c.id).where(EVENTS.c.kind == kind)))
 
-    def _journal(self, question: str, *values: str) -> list[tuple]:
-        with closing(sqlite3.connect(self.folder / "orchestrator" / "journal.db")) as journal:
-            return journal.execute(question, values).fetchall()
+    def _journal(self, question: Select) -> list[tuple]:
+        engine = create_engine(self.database)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(question).all())
+        finally:
+            engine.dispose()
+
+    def published(self) -> int:
+        """Return how many rounds were published."""
+        return self.happened("RoundPublished")
+
+    def writers(self) -> list[int]:
+        """Return the epoch of each event's writer, in the order of writing."""
+        return [epoch for (epoch,) in self._journal(select(EVENTS.c.epoch).order_by(EVENTS.c.id))]
+
+    def completed(self) -> str:
+        """Return the model of the run once it has ended, every ledger checked."""
+        status = self.finish()
+        assert status.state is RunState.COMPLETED, status
+        assert status.insecure_deterministic
+        for site in SITES:
+            self.check_ledger(site)
+        return status.model_sha256
+
+    def check_ledger(self, site: str) -> None:
+        """Every round charged once, every update that left charged, the head as confirmed."""
+        count = self.rounds["count"]
+        ledger = self.ledger(site)
+        charges, head, given = ledger.charges(), ledger.head, ledger.countersigned()
+        ledger.close()
+        log = self.log(site)
+        rounds = [(RUN, number) for number in range(1, count + 1)]
+        assert [(c.terms.run, c.round) for c in charges] == rounds, log
+        assert len({charge.clipping_norm for charge in charges}) == len(charges), log
+        assert self.updates_taken(site) == {charge.update for charge in charges}, log
+        assert self.head_kept(site) == (head.sequence, head.hash) == (count, head.hash), log
+        assert given is not None, log
+        assert given.head == head, log
+        assert "ledger_rolled_back" not in log, log
 
     def _ask(self, question: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
         async def ask() -> Answer:
@@ -184,6 +246,7 @@ class Federation:
     def stop(self, name: str) -> None:
         process = self.processes.pop(name)
         process.terminate()
+        process.send_signal(signal.SIGCONT)  # it may be frozen
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -205,3 +268,21 @@ class Federation:
 
     def _config(self, name: str) -> list[str]:
         return ["--config", str(self.folder / f"{name}.toml")]
+
+
+def undisturbed_model(federation: Federation) -> str:
+    """Return the model of a run in which nothing is killed; the processes are stopped after it."""
+    try:
+        federation.start_orchestrator()
+        for site in SITES:
+            federation.start_gateway(site)
+        federation.start_run()
+        return federation.completed()
+    finally:
+        federation.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

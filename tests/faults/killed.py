@@ -1,11 +1,11 @@
-"""Runs a module of ours and kills its process at a named point.
+"""Runs a module of ours and kills its process at a named point, or freezes it there.
 
     python -m tests.faults.killed POINT -- orchestrator --config orchestrator.toml
 
-A point is `module:Class.method:before|after|first:TEXT:N`: the N-th call of the method whose
-arguments mention TEXT (empty: any). `first` is for an iterator that is handed to the method: the
-process dies once its first item has been taken. Production code holds no such points: they are laid
-over it here.
+A point is `module:Class.method:before|after|first:TEXT:N[:SIGNAL]`: the N-th call of the method
+whose arguments mention TEXT (empty: any). `first` is for an iterator that is handed to the method:
+the process dies once its first item has been taken. SIGSTOP freezes instead: after SIGCONT it goes
+on where it was. Production code holds no such points: they are laid over it here.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from collections.abc import Callable
 from typing import Any
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class Deadly:
     """A method that kills its process on the N-th call that mentions a text."""
 
-    def __init__(self, original: Callable[..., Any], when: str, text: str, number: int) -> None:
+    def __init__(
+        self, original: Callable[..., Any], when: str, text: str, number: int, end: signal.Signals
+    ) -> None:
         self.original, self.when, self.text, self.left = original, when, text, number
+        self.end = end
+
+    def die(self) -> None:
+        os.kill(os.getpid(), self.end)
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return when to die in this call, if at all; die if that is now."""
@@ -36,34 +38,40 @@ class Deadly:
         due = self.when if self.left == 0 else ""
         self.left -= bool(due)
         if due == "before":
-            die()
+            self.die()
         return due
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         due = self.enter(args, kwargs)
         result = self.original(*args, **kwargs)
         if due == "after":
-            die()
+            self.die()
         return result
 
     async def call_async(self, *args: Any, **kwargs: Any) -> Any:
         due = self.enter(args, kwargs)
         if due == "first":
-            args = (*args[:-1], _dying(args[-1]))
+            args = (*args[:-1], self.dying(args[-1]))
         result = await self.original(*args, **kwargs)
         if due == "after":
-            die()
+            self.die()
         return result
+
+    async def dying(self, items: Any) -> Any:
+        async for item in items:
+            yield item
+            self.die()
 
 
 def plant(point: str) -> None:
-    module, path, when, text, number = point.split(":")
+    module, path, when, text, number, *end = point.split(":")
     owner: Any = importlib.import_module(module)
     *parts, name = path.split(".")
     for part in parts:
         owner = getattr(owner, part)
     original = getattr(owner, name)
-    deadly = Deadly(original, when, text, int(number))
+    signal_number = signal.Signals[end[0]] if end else signal.SIGKILL
+    deadly = Deadly(original, when, text, int(number), signal_number)
     is_async = inspect.iscoroutinefunction(original)
 
     def sync(*args: Any, **kwargs: Any) -> Any:
@@ -73,12 +81,6 @@ def plant(point: str) -> None:
         return await deadly.call_async(*args, **kwargs)
 
     setattr(owner, name, asynchronous if is_async else sync)
-
-
-async def _dying(items: Any) -> Any:
-    async for item in items:
-        yield item
-        die()
 
 
 if __name__ == "__main__":
