@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import RequestError
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
 
 
-Address = Annotated[str, Field(pattern=r".+:\d+$")]  # host:port
-Addresses = Address | Annotated[tuple[Address, ...], Field(min_length=1)]  # in the order of trying
+_HOST_AND_PORT = r".+:\d+$"
+
+
+def _are_addresses(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    several = (given,) if isinstance(given, str) else given
+    if not several or not all(re.fullmatch(_HOST_AND_PORT, each) for each in several):
+        msg = "must be host:port, or a list of such"
+        raise ValueError(msg)
+    return given
+
+
+Address = Annotated[str, Field(pattern=_HOST_AND_PORT)]
+Addresses = Annotated[str | tuple[str, ...], AfterValidator(_are_addresses)]  # in their order
 
 
 class SettingsInvalid(RequestError):

@@ -38,7 +38,7 @@ TASK = f"{ROOT / 'tests' / 'tiny_task.py'}:TASK"
 SITES = ("alder", "birch", "cedar")
 RUN = "run"
 SEED = "7"
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 
 class Federation:
@@ -46,7 +46,7 @@ class Federation:
 
     def __init__(self, folder: Path, server: Server | None = None, **rounds: object) -> None:
         """Lay a federation out in `folder`, its journal in a database of `server`, else SQLite."""
-        self.folder = folder
+        self.folder, self.server = folder, server
         self.database = f"sqlite:///{folder / 'orchestrator' / 'journal.db'}"
         if server is not None:
             self.database = server.tcp_url(server.make_database())
@@ -80,9 +80,10 @@ class Federation:
         }
         (self.folder / file).write_text(tomli_w.dumps({**tables, "tls": tls}))
 
-    def start_orchestrator(self, point: str | None = None) -> None:
+    def start_orchestrator(self, point: str | None = None, *options: str) -> None:
         self._lay_out_orchestrator("orchestrator")
-        self.start("orchestrator", ["orchestrator", *self._config("orchestrator")], point)
+        arguments = ["orchestrator", *self._config("orchestrator"), *options]
+        self.start("orchestrator", arguments, point)
         self.until_serving("orchestrator")
 
     def start_standby(self) -> None:
@@ -205,6 +206,9 @@ class Federation:
     def published(self) -> int:
         """Return how many rounds were published."""
         return self.happened("RoundPublished")
+
+    def run_has_ended(self) -> bool:
+        return bool(self._journal(select(EVENTS.c.id).where(EVENTS.c.kind == "RunCompleted")))
 
     def writers(self) -> list[int]:
         """Return the epoch of each event's writer, in the order of writing."""

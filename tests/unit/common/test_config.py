@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from common.config import FileSettings, SettingsInvalid, parse_settings, read_toml
+from common.config import Addresses, FileSettings, SettingsInvalid, parse_settings, read_toml
 
 FILE = Path("some.toml")
 
@@ -51,3 +51,24 @@ def test_no_password_of_a_url_is_shown():
     with pytest.raises(SettingsInvalid, match=r"nmae.*postgresql://\*\*\*@host/d") as caught:
         parse_settings(Some, {"name": "a", "nmae": "postgresql://u:hush/@1@host/d"}, FILE)
     assert "hush" not in str(caught.value)
+
+
+class Calling(FileSettings):
+    address: Addresses
+
+
+@pytest.mark.parametrize("given", ["a:1", ("a:1", "b:2")])
+def test_an_address_is_one_or_several_in_order(given):
+    assert parse_settings(Calling, {"address": given}, FILE).address == given
+
+
+@pytest.mark.parametrize(("given", "read"), [("c:3", "c:3"), ('["c:3", "d:4"]', ("c:3", "d:4"))])
+def test_the_environment_names_one_address_or_several(monkeypatch, given, read):
+    monkeypatch.setenv("FEDGATE__ADDRESS", given)
+    assert parse_settings(Calling, {"address": "a:1"}, FILE).address == read
+
+
+@pytest.mark.parametrize("given", ["a", [], ["a:1", "b"], 5])
+def test_what_is_no_address_is_refused(given):
+    with pytest.raises(SettingsInvalid, match=r"address: .*host:port|address\.str"):
+        parse_settings(Calling, {"address": given}, FILE)
