@@ -95,12 +95,19 @@ def lawless() -> type[GrpcClient]:
 
 
 @pytest.fixture
-async def federation(tmp_path) -> AsyncIterator[Federation]:
+def database() -> str:
+    """Where the journal is; a module that tests both engines overrides it."""
+    return ""
+
+
+@pytest.fixture
+async def federation(tmp_path, database) -> AsyncIterator[Federation]:
     authority = Authority.make(tmp_path / "keys")
     config = OrchestratorConfig(
         federation="acme",
         address="127.0.0.1:0",
         state=tmp_path / "state",
+        database=database,
         tls=authority.issue(Role.ORCHESTRATOR, "orchestrator"),
         drain_s=0.2,
     )

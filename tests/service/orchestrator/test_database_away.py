@@ -9,6 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from common import wire
+from common.clock import SystemClock
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet
@@ -29,6 +30,7 @@ from orchestrator.operations import Operations, RunExists
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.postgresql import Server
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -271,3 +273,30 @@ async def test_a_database_that_fails_at_any_write_changes_no_model(
 ):
     state, model, _ = await run_through(tmp_path, first, **how)
     assert (state, model) == (RunState.COMPLETED, undisturbed[1])
+
+
+async def test_calls_are_answered_as_unavailable_while_the_database_is_away(federation):
+    server = Server(fsync=True)
+    try:
+        server.start()
+        url = server.tcp_url(server.make_database())
+        federation.config = federation.config.model_copy(update={"database": url})
+        federation.clock = SystemClock()
+        async with federation.serving() as serving:
+            operator = await federation.start(PLAN)
+            (gateway,) = await federation.gateways("a")
+            await asyncio.to_thread(server.stop)
+            for call in (
+                lambda: operator.start_run(RunId("s"), PLAN_BYTES),
+                lambda: operator.cancel_run(RunId("r")),
+                lambda: gateway.accept("r"),
+                lambda: gateway.client.get_ledger_head(insecure_deterministic=False),
+            ):
+                with pytest.raises(UnavailableError, match=r"journal failed.*try again later"):
+                    await call()
+            await asyncio.to_thread(server.start)
+            await again(lambda: gateway.accept("r"))  # its run is settled first
+            await operator.start_run(RunId("s"), PLAN_BYTES)
+            assert not serving.orchestrator.runs.halted.is_set()
+    finally:
+        server.remove()

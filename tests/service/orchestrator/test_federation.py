@@ -48,6 +48,11 @@ def reference(plan=PLAN) -> WeightsId:
     return Weights(LAYOUT, final_model(weights, state, plan.server, count)).digest
 
 
+@pytest.fixture
+def database(database_url):
+    return database_url
+
+
 async def test_a_federation_over_mutual_tls_runs_to_its_model(federation):
     async with federation.serving():
         operator = await federation.start(PLAN)

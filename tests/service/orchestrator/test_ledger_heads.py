@@ -20,6 +20,11 @@ HEAD = LedgerHead(5, "5" * 64)
 
 
 @pytest.fixture
+def database(database_url):
+    return database_url
+
+
+@pytest.fixture
 async def opened(federation):
     """Gateways a and b are in round 1."""
     async with federation.serving() as federation.server:
