@@ -82,11 +82,13 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.create_task(_serve(config, standby=standby, ready=ready))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    serving.cancel()
-    with suppress(asyncio.CancelledError):
-        await serving
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
 
 
 async def _serve(
