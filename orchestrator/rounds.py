@@ -183,6 +183,8 @@ def _after_the_end(state: Round, event: RoundEvent) -> Round:
             return state
         case RoundAbandoned() if state.phase is Phase.ABANDONED:
             return state
+        case UpdateLost() if event.gateway in state.awaited:
+            return _without_update(state, event.gateway)  # one lost before it was one too many
         case _:
             raise IllegalTransition(f"a round that is {state.phase.value}", event)
 
@@ -202,13 +204,19 @@ def _receive(state: Round, event: UpdateAccepted) -> Round:
 
 
 def _drop(state: Round, event: GatewayDeclined | UpdateLost) -> Round:
-    gateway, awaited = event.gateway, _without(state.awaited, event.gateway)
+    gateway = event.gateway
     if isinstance(event, UpdateLost) and gateway in state.awaited:
-        return _settled(replace(state, awaited=awaited, lost=state.lost | {gateway}))
+        return _settled(_without_update(state, gateway))
     if isinstance(event, GatewayDeclined) and gateway in state.invited - state.answered:
-        declined, left = state.declined | {gateway}, event.remaining_s
+        declined, awaited = state.declined | {gateway}, _without(state.awaited, gateway)
+        left = event.remaining_s
         return _settled(replace(state, awaited=awaited, declined=declined, remaining_s=left))
     raise IllegalTransition(f"a round that is {state.phase.value}", event)
+
+
+def _without_update(state: Round, gateway: GatewayId) -> Round:
+    awaited = _without(state.awaited, gateway)
+    return replace(state, awaited=awaited, lost=state.lost | {gateway})
 
 
 def _settled(state: Round) -> Round:

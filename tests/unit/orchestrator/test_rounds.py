@@ -150,6 +150,15 @@ def test_an_awaited_update_does_not_count_for_the_quorum():
     assert advance(state, UpdateLost("a")) is state
 
 
+def test_what_is_lost_after_the_quorum_is_out_of_reach_is_lost_all_the_same():
+    events = (accepted("a"), accepted("b"), declined("c"), Restarted(7.0))
+    state = after(*events, UpdateLost("a"))
+    assert state.phase is Phase.ABANDONED
+    ended = advance(advance(state, UpdateLost("b")), DeadlinePassed())
+    assert (ended.lost, ended.awaited) == ({"a", "b"}, {})
+    assert ended.phase is Phase.ABANDONED
+
+
 def test_what_came_again_closes_the_round_without_what_was_lost():
     again = (accepted("a"), accepted("c"), UpdateLost("b"))
     state = after(accepted("a"), accepted("b"), Restarted(7.0), *again)
