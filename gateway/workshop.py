@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 import torch
 
+from common.disk import SYSTEM_DISK
 from common.errors import FederationError
 from common.plan import Unit
 from common.protocol import RefusalReason
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
     from common.protocol import Countersignature, LedgerHead
@@ -54,9 +56,14 @@ class Workshop:
     """What a gateway trains with, made once for each label set that a plan asks for."""
 
     def __init__(
-        self, name: GatewayId, config: GatewayConfig, task: Task, seed: InsecureSeed | None
+        self,
+        name: GatewayId,
+        config: GatewayConfig,
+        task: Task,
+        seed: InsecureSeed | None,
+        disk: Disk = SYSTEM_DISK,
     ) -> None:
-        """Check every line of the data and open the ledger.
+        """Check every line of the data and open the ledger; updates are kept on `disk`.
 
         Raises:
             RequestError: the data have a fault, which is named with file and line.
@@ -71,7 +78,8 @@ class Workshop:
         self._task = task
         self.report = task.check(config.data, config.task.labels)
         self._ledger = open_ledger(config.state, seed)
-        self._updates = UpdateStore(config.state / ("updates" if seed is None else SEEDED_UPDATES))
+        updates = "updates" if seed is None else SEEDED_UPDATES
+        self._updates = UpdateStore(config.state / updates, disk)
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._of_run: dict[RunId, Gateway] = {}
 
