@@ -66,6 +66,11 @@ class Fence:
                 raise Superseded(mine=self.epoch, current=current)
             yield connection
 
+    def check(self) -> None:
+        """Raise Superseded if another orchestrator took over, JournalFailed if that is unknown."""
+        with self.writing():
+            pass
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Lend a transaction; raise JournalFailed where the database fails."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from common.disk import SYSTEM_DISK
+from common.errors import UnavailableError
 from common.protocol import Config, Effective
 from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
@@ -30,7 +32,7 @@ from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.live_runs import LiveRuns
 from orchestrator.operations import Operations
-from orchestrator.publishing import complete, publish
+from orchestrator.publishing import SumIncomplete, complete, publish
 from orchestrator.sessions import Sessions
 from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
@@ -39,7 +41,7 @@ from orchestrator.submissions import Submissions, open_slots
 from orchestrator.weight_store import WeightStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from common.client import OrchestratorClient
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from orchestrator.steps import Decision, Step
 
 log = structlog.get_logger()
+
+SUCCESSOR_CHECK_S = 6.0
 
 
 class Orchestrator:
@@ -78,7 +82,7 @@ class Orchestrator:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
         self._engine = open_database(database_url)
-        fence = Fence(self._engine)
+        self._fence = fence = Fence(self._engine)
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads")
@@ -100,6 +104,7 @@ class Orchestrator:
         for live in reversed(self.runs.all()):
             if not live.run.has_ended:
                 self._drive(live.run.run_id)
+        self._run(self._look_for_successor(), "successor")
         return self
 
     async def close(self) -> None:
@@ -181,11 +186,11 @@ class Orchestrator:
         """Make weights durable, then record their event, unless the run was ended meanwhile."""
         try:
             event = await self.submissions.after_folds(work)
-            if not live.run.has_ended:
-                self.runs.record(live, event)
-        except JournalFailed:
-            self.runs.doubt(live, lost_sum=True)  # the mean took its place
-            raise
+        except SumIncomplete:
+            self.runs.doubt(live, lost_sum=True)
+            return
+        if not live.run.has_ended:
+            self.runs.record(live, event)
         self._sweep()
 
     def _sweep(self) -> None:
@@ -202,8 +207,21 @@ class Orchestrator:
             for wait in waits:
                 wait.cancel()
 
+    async def _look_for_successor(self) -> None:
+        """Stop soon after another orchestrator took over, even where there is nothing to record.
+
+        Otherwise gateways that were connected before would stay, and hear of nothing more.
+        """
+        while not self.runs.halted.is_set():
+            await self._clock.sleep_until(self._clock.now() + SUCCESSOR_CHECK_S)
+            with suppress(UnavailableError), self.runs.halting():
+                self._fence.check()
+
     def _drive(self, run_id: RunId) -> None:
-        driver = asyncio.create_task(self.train_fed_avg(run_id), name=f"run {run_id}")
+        self._run(self.train_fed_avg(run_id), f"run {run_id}")
+
+    def _run(self, work: Coroutine[None, None, None], name: str) -> None:
+        driver = asyncio.create_task(work, name=name)
         self._drivers.add(driver)
         driver.add_done_callback(self._driven)
 

@@ -32,7 +32,7 @@ NOT_FINITE = "the new weights would not be finite: lower server.learning_rate"
 
 
 class SumIncomplete(RuntimeError):
-    """The sum does not hold the updates that the journal names: nothing may be published."""
+    """The sum does not hold the updates that the journal names: they must come again."""
 
 
 def publish(

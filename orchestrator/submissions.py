@@ -142,8 +142,13 @@ class Submissions:
         await self._receive(live, upload, chunks)
         update = await _to_its_end(self._checking, upload.checked)
         add = self._count(live, gateway, header, update)
-        if add is not None:
+        if add is None:
+            return
+        try:
             await _to_its_end(self._folding, add)
+        except UnavailableError:
+            self._runs.doubt(live, lost_sum=True)  # perhaps a part of the update is in it
+            raise
 
     async def _receive(self, live: LiveRun, upload: Upload, chunks: AsyncIterator[Chunk]) -> None:
         """Let a thread take some chunks while the next ones come; keep all, whatever ends it."""

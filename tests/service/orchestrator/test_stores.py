@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -9,11 +11,13 @@ from common.clock import SystemClock
 from common.protocol import Body, Chunk, LedgerHead
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from orchestrator.config import Limits
 from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
+from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
 from orchestrator.staging import BEGINNING, Slot, Staging, UploadInProgress
 from orchestrator.weight_store import (
     DamagedWeights,
@@ -22,6 +26,7 @@ from orchestrator.weight_store import (
     WeightsElsewhere,
     WeightStore,
 )
+from tests.fakes import FakeClock
 
 LAYOUT = Layout.of({"w": (6,)})
 UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
@@ -104,6 +109,20 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
     assert head is None
+
+
+async def test_an_orchestrator_with_nothing_to_record_sees_that_another_took_over(tmp_path):
+    clock, url = FakeClock(), f"sqlite:///{tmp_path / 'journal.db'}"
+    older = Orchestrator(tmp_path, url, federation="acme", clock=clock, limits=Limits())
+    older.start(restart_grace_s=5.0)
+    newer = Orchestrator(tmp_path, url, federation="acme", clock=clock, limits=Limits())
+    await asyncio.sleep(0)
+    clock.advance(SUCCESSOR_CHECK_S)
+    await asyncio.wait_for(older.runs.halted.wait(), 5.0)
+    assert isinstance(older.runs.failure, Superseded)
+    assert not newer.runs.halted.is_set()
+    for each in (older, newer):
+        await each.close()
 
 
 def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(journal):
