@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.faults.federation import SITES, Federation, undisturbed_model
 from tests.postgresql import Server
 
-ROUNDS = {"count": 25, "deadline_s": 600.0}  # no round is lost to a deadline
+MANY_ROUNDS = {"count": 25, "deadline_s": 600.0}  # no round is lost to a deadline
 LONGEST_PAUSE_S = 3.0
 MOST_IN_A_RUN = 12
 
@@ -45,25 +45,33 @@ class Report:
         return not self.mismatches and not self.double_charges
 
 
-def kill_at_random(engine: str, kills: int, seed: int, folder: Path) -> Report:
-    """Kill processes until there were `kills`, over as many runs as that takes."""
-    generator, report, began = random.Random(seed), Report(engine, seed), time.monotonic()  # noqa: S311
+def kill_at_random(
+    report: Report, kills: int, folder: Path, expected: str, **rounds: float
+) -> None:
+    """Kill processes until there were `kills`, over as many runs as that takes; keep the report.
+
+    Args:
+        report: what it is about, and where it is kept.
+        kills: in all.
+        folder: for the runs.
+        expected: the model of a run in which nothing is killed.
+        rounds: of each run, as in a plan.
+    """
+    generator, began = random.Random(report.seed), time.monotonic()  # noqa: S311
     with ExitStack() as stack:
         server = None
-        if engine == "postgresql":
+        if report.engine == "postgresql":
             server = Server(fsync=True)
             stack.callback(server.remove)
             server.start()
-        expected = undisturbed_model(Federation(folder / "undisturbed", **ROUNDS))
         while report.kills < kills:
             report.runs += 1
-            federation = Federation(folder / f"run-{report.runs}", server, **ROUNDS)
+            federation = Federation(folder / f"run-{report.runs}", server, **rounds)
             stack.callback(federation.close)
             _disturb(federation, generator, kills, report)
             _judge(federation, expected, report)
             federation.close()
     report.seconds = round(time.monotonic() - began, 1)
-    return report
 
 
 def _disturb(federation: Federation, generator: random.Random, kills: int, report: Report) -> None:
@@ -110,8 +118,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = kill_at_random(asked.engine, asked.kills, asked.seed, Path(folder))
+    report = Report(asked.engine, asked.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        expected = undisturbed_model(Federation(folder / "undisturbed", **MANY_ROUNDS))
+        kill_at_random(report, asked.kills, folder, expected, **MANY_ROUNDS)
     sys.stdout.write(json.dumps(asdict(report)) + "\n")
     return 0 if report.is_clean() else 1
 

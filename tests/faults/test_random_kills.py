@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.random_kills import kill_at_random
+from tests.faults.random_kills import Report, kill_at_random
 
 
 @pytest.mark.timeout(600)
-def test_random_kills_leave_model_and_charges_as_they_were(tmp_path):
-    report = kill_at_random("postgresql", 4, seed=20, folder=tmp_path)
+def test_random_kills_leave_model_and_charges_as_they_were(tmp_path, undisturbed):
+    report = Report("postgresql", seed=20)
+    kill_at_random(report, 3, tmp_path, undisturbed)
     assert report.is_clean(), report
-    assert report.kills == 4
+    assert report.kills == 3
