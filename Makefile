@@ -26,8 +26,8 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults system cover planted bench demo \
-	up down wheels lock check clean
+.PHONY: help setup protos fmt lint types layers test faults simulate system cover planted bench \
+	demo up down wheels lock check clean
 
 help:  ## list these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ test: $(READY) $(GENERATED)  ## unit, service, fault and golden tests
 
 faults: $(READY) $(GENERATED)  ## crashes, torn streams, late and repeated updates
 	$(PYTEST) $(WORKERS) tests/faults
+
+SEEDS ?= 0:300
+
+simulate: $(READY) $(GENERATED)  ## whole federations under faults, each from a seed; SEEDS=0:10000
+	$(BIN)/python -m tests.simulation $(SEEDS)
 
 system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
 	$(PYTEST) -m system tests/system
