@@ -202,6 +202,8 @@ class Checks:
         self.disks: dict[str, SimulatedDisk] = {}
         self._readers: dict[Path, sqlite3.Connection] = {}
         self._rows = 0
+        self._epoch, self._writer = 0, ""
+        self._known: list[tuple] = [(None, None)]
         self._trained: dict[tuple[str, int], tuple[str, str]] = {}
         self._sent: dict[tuple[str, int], str] = {}
         self._offered: dict[int, str] = {}
@@ -225,6 +227,7 @@ class Checks:
 
     def committed(self, at: float, writer: str) -> None:
         """Read what the last commit has added to the journal."""
+        self._writes(writer)
         kinds = "SELECT id, run_id, sequence, epoch, kind, payload FROM events WHERE id > ?"
         for row in self._ask(self._journal, f"{kinds} ORDER BY id", self._rows):
             place, run, sequence, epoch, kind, payload = row
@@ -237,6 +240,17 @@ class Checks:
                 self._is_durable(said.get("weights") or said["model"])
             if kind == "UpdateLost" and self._calm_s() > CALM_S:
                 self._history.violated("I1", f"{said['gateway']} lived, and its update is lost")
+
+    def _writes(self, writer: str) -> None:
+        """Check I8: who has taken over last is the only one to change what is known of runs."""
+        ((epoch,),) = self._ask(self._journal, "SELECT epoch FROM epochs")
+        if epoch != self._epoch:
+            self._epoch, self._writer = epoch, writer
+        seen = "SELECT (SELECT max(id) FROM events), (SELECT sum(sequence) FROM ledger_heads)"
+        known = self._ask(self._journal, seen)
+        if known != self._known and writer != self._writer:
+            self._history.violated("I8", f"{writer} writes after {self._writer} took over")
+        self._known = known
 
     def after_power_loss(self) -> None:
         """Every published model must still be there."""

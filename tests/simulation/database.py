@@ -22,6 +22,7 @@ class Databases:
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
         self.away: set[Path] = set()
+        self.trained: dict[str, tuple[float, ...]] = {}  # for planted bugs
         self.committed: Callable[[Process, Path], None] = lambda process, path: None
 
     def check(self, process: Process, path: Path) -> None:

@@ -90,6 +90,7 @@ class Federation:
         self.plan = self._plan()
         self.machines = {n: self._machine(n) for n in (ORCHESTRATOR, *self.names)}
         self.checks = Checks(self.history, self.plan, folder, self._calm_s)
+        self.databases.trained = self.checks.register.updates
         self.checks.disks = {name: each.disk for name, each in self.machines.items()}
         self.network.links = {name: Link() for name in self.names}
 

@@ -44,7 +44,7 @@ class Connection:
         self.link = link
         self.ends = {True: server, False: client}
         self.open = {True: True, False: True}  # as each end knows
-        self.calls: dict[Call, None] = {}
+        self.calls: list[Call] = []  # all that were ever made
         for end, process in self.ends.items():
             process.at_end.append(lambda end=end: self.ended(end))
 
@@ -67,7 +67,7 @@ class Connection:
             self.link.connection = None
 
     def _lost(self, end: bool) -> None:
-        for call in list(self.calls):
+        for call in self.calls:
             call.lost(end)
 
 
@@ -142,7 +142,7 @@ class Call:
         self.requests = Pipe()
         self.server: asyncio.Task[None] | None = None
         self.is_over = False
-        connection.calls[self] = None
+        connection.calls.append(self)
 
     def lost(self, end: bool) -> None:
         """Tell one end that the other is gone."""
@@ -150,12 +150,13 @@ class Call:
             self.answers.put("error", UnavailableError(f"{self.name}: the connection was lost"))
         elif self.server is not None:
             self.server.cancel()
+        else:
+            self.is_over = True  # it may be under way: nobody serves it
 
     def abandon(self) -> None:
         """The gateway has what it wanted, or has gone: the orchestrator's part is cancelled."""
-        if not self.is_over:
+        if not self.is_over and self.connection.ends[False].alive:
             self.is_over = True
-            self.connection.calls.pop(self, None)
             self.up.send(self.lost, True)
 
     def break_off(self) -> None:
@@ -232,6 +233,8 @@ class Network:
     def serve(self, call: Call, gateway: str) -> None:
         """Begin an orchestrator's part of a call, in its process."""
         server = call.connection.ends[True]
+        if call.is_over and not call.connection.open[True]:
+            return
         work = self._stream(call, gateway) if call.name in STREAMS else self._answer(call, gateway)
         call.server = server.spawn(work, f"{call.name} of {gateway}")
 
