@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
-from sqlalchemy import UniqueConstraint, insert
+from sqlalchemy import UniqueConstraint
 
 from common import wire
-from common.ids import WeightsId
 from common.protocol import Receipt
-from common.transfer import digest_of
 from gateway import bookings
 from gateway import gateway as gateways
 from gateway.agent import Agent
@@ -23,9 +22,9 @@ from gateway.updates import UpdateStore
 from gateway.workshop import Workshop
 from orchestrator import admission, runs, submissions
 from orchestrator import rounds as rounds_of
-from orchestrator.aggregation import Accumulator, fixed_point
-from orchestrator.database import BLOBS, EPOCHS, EVENTS
-from orchestrator.events import DeadlinePassed, RoundOpened, UpdateAccepted
+from orchestrator.aggregation import Accumulator
+from orchestrator.database import EPOCHS, EVENTS
+from orchestrator.events import DeadlinePassed, RoundOpened, UpdateAccepted, UpdateLost
 from orchestrator.in_process import InProcessClient
 from orchestrator.journal import Journal
 from orchestrator.live_runs import LiveRun, LiveRuns
@@ -43,18 +42,24 @@ class Bug:
 
 
 class Forgetful:
-    """A disk as a program has it that leaves out some calls."""
+    """A disk, or a file, as a program has it that leaves out a call, or makes it later."""
 
-    def __init__(self, disk, *, left_out: str) -> None:
+    def __init__(self, disk, call: str, later_s: float | None) -> None:
         self._disk = disk
-        self._left_out = left_out
+        self._call = call
+        self._later_s = later_s
 
     def __getattr__(self, name: str):
-        if name == self._left_out:
-            return lambda *_: None
+        sound = getattr(self._disk, name)
+        if name == self._call:
+            return partial(self._later, sound)
         if name in {"create", "extend"}:
-            return lambda path: Forgetful(getattr(self._disk, name)(path), left_out=self._left_out)
-        return getattr(self._disk, name)
+            return lambda path: Forgetful(sound(path), self._call, self._later_s)
+        return sound
+
+    def _later(self, sound, *args) -> None:
+        if self._later_s is not None:
+            asyncio.get_running_loop().call_later(self._later_s, sound, *args)
 
     def __enter__(self):
         return self
@@ -63,32 +68,21 @@ class Forgetful:
         self._disk.close()
 
 
-def leaves_out(store: type, place: int, call: str) -> Callable[[], None]:
+def leaves_out(
+    store: type, place: int, call: str, later_s: float | None = None
+) -> Callable[[], None]:
     """Return what has a store make `call` of its disk no more; the disk is its argument `place`."""
 
     def plant() -> None:
         sound = store.__init__
 
         def init(self, *args) -> None:
-            disk = Forgetful(args[place], left_out=call)
+            disk = Forgetful(args[place], call, later_s)
             sound(self, *args[:place], disk, *args[place + 1 :])
 
         store.__init__ = init
 
     return plant
-
-
-def row_before_file() -> None:
-    def put(self, data) -> WeightsId:
-        digest = digest_of(data)
-        if not self.has(digest):
-            with self._engine.begin() as connection:
-                row = {"digest": digest, "byte_length": len(data)}
-                connection.execute(insert(BLOBS).values(**row))
-            self._write(digest, data)
-        return digest
-
-    WeightStore.put = put
 
 
 def no_unique_key() -> None:
@@ -119,8 +113,6 @@ def receipt_before_journal() -> None:
     sound = InProcessClient.submit_update
 
     async def submit_update(self, header, chunks) -> Receipt:
-        import asyncio  # noqa: PLC0415
-
         task = asyncio.create_task(sound(self, header, chunks))
         await asyncio.sleep(0.001)
         if task.done():
@@ -147,26 +139,38 @@ def float_sum() -> None:
     class FloatSum(Accumulator):
         """The sum in float32, in the order of arrival."""
 
-        def __init__(self, size: int, total_weight: int) -> None:
-            super().__init__(size, total_weight)
-            self._floats = np.zeros(size, dtype=np.float32)
-
         def add(self, gateway, values, weight: int) -> None:
             super().add(gateway, values, weight)
-            self._floats += np.float32(weight / self._total_weight) * values
+            floats = np.float32(weight / self._total_weight) * values_of(values)
+            self.floats = self.__dict__.get("floats", np.float32(0.0)) + floats
 
-        def mean(self):
+        def mean(self, block=slice(None)):
             factor = self._total_weight / sum(self._weights.values())
-            return self._floats.astype(np.float64) * factor
+            return self.floats[block].astype(np.float64) * factor
 
     submissions.Accumulator = FloatSum
+
+
+def values_of(values):
+    """Return an update's values as an array, in whatever form they were given."""
+    return values.read(slice(0, values.size)) if hasattr(values, "read") else values
 
 
 class Padded(Accumulator):
     """A sum to which more can be added than its members say."""
 
     def also(self, values, weight: int) -> None:
-        self._sum += fixed_point(values, weight / self._total_weight)
+        steps = np.rint(values * np.float64(weight / self._total_weight) * 2.0**40).astype(np.int64)
+        if self.members and self.held.size == steps.size:
+            self.held += steps
+
+    @property
+    def held(self):
+        return self.memory if hasattr(self, "memory") else self._sum
+
+    @held.setter
+    def held(self, steps) -> None:
+        pass  # added in place
 
 
 def duplicate_counted() -> None:
@@ -197,7 +201,7 @@ def fold_before_check() -> None:
             return await sound(self, header, chunks)
         except BaseException:
             values = _trained().get(header.body.digest)
-            if values is not None and live.sum is not None and live.sum._sum.size:
+            if values is not None and live.sum is not None:
                 weight = live.run.plan.weight(self.gateway)
                 live.sum.also(np.array(values, dtype=np.float32), weight)
             raise
@@ -334,29 +338,28 @@ def never_released() -> None:
     Workshop.release = lambda self, run, published_round: None
 
 
-def told_before_durable() -> None:
-    """Weights are written a moment after their event was recorded."""
-    sound = WeightStore.put
-
-    def put(self, data) -> WeightsId:
-        import asyncio  # noqa: PLC0415
-
-        if len(data) > 0 and self.__dict__.setdefault("count", 0) > 0:
-            asyncio.get_running_loop().call_later(0.05, sound, self, bytes(data))
-            digest = digest_of(data)
-            self._lengths[digest] = len(data)
-            return digest
-        self.count += 1
-        return sound(self, data)
-
-    WeightStore.put = put
-
-
 def blind_to_successor() -> None:
     async def look(self) -> None:
         pass
 
     Orchestrator._look_for_successor = look
+
+
+def lost_after_abandoned() -> None:
+    """The bug that the simulation found first: a second loss does not fit an abandoned round."""
+    sound = rounds_of._after_the_end
+
+    def after_the_end(state, event):
+        if isinstance(event, UpdateLost):
+            raise rounds_of.IllegalTransition(f"a round that is {state.phase.value}", event)
+        return sound(state, event)
+
+    rounds_of._after_the_end = after_the_end
+
+
+def journal_ahead() -> None:
+    """A process goes on beside a journal that holds more than it knows, or another writer."""
+    LiveRuns.halt = lambda self, error: None
 
 
 def _everywhere(sound, faulty) -> None:
@@ -375,12 +378,14 @@ BUGS = (
     Bug("weights named before fsync", leaves_out(WeightStore, 2, "sync")),
     Bug("no folder fsync of updates", leaves_out(UpdateStore, 1, "sync_folder")),
     Bug("no folder fsync of weights", leaves_out(WeightStore, 2, "sync_folder")),
-    Bug("the row before the file", row_before_file),
-    Bug("an event before its weights", told_before_durable),
+    Bug("weights named before they are written", leaves_out(WeightStore, 2, "rename", 0.05)),
+    Bug("weights named a moment before fsync", leaves_out(WeightStore, 2, "sync", 0.05)),
     Bug("no unique key", no_unique_key),
     Bug("a stale epoch accepted", stale_epoch_accepted),
     Bug("an epoch that is never raised", epoch_never_raised),
     Bug("an orchestrator blind to its successor", blind_to_successor),
+    Bug("a loss that does not fit an abandoned round", lost_after_abandoned),
+    Bug("a process that never stops acting", journal_ahead),
     Bug("a receipt before the journal", receipt_before_journal),
     Bug("a restart that is not recorded", restart_not_recorded),
     Bug("a sum in floats", float_sum),

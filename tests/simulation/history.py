@@ -114,12 +114,14 @@ class History:
         self.note(f"VIOLATION {invariant}: {why}")
 
     def called(self, process: Process, gateway: str, name: str, args: tuple[Any, ...]) -> None:
-        self.add(Called(self._time(), gateway, process.name, name, args))
+        if process.alive:
+            self.add(Called(self._time(), gateway, process.name, name, args))
 
     def acted(
         self, server: Process, gateway: str, name: str, args: tuple[Any, ...], result: Any
     ) -> None:
-        self.add(Acted(self._time(), server.name, gateway, name, args, result))
+        if server.alive:
+            self.add(Acted(self._time(), server.name, gateway, name, args, result))
 
     def returned(
         self, process: Process, gateway: str, name: str, args: tuple[Any, ...], result: Any
@@ -127,7 +129,9 @@ class History:
         self.add(Returned(self._time(), gateway, process.name, name, args, result))
 
     def bug(self, process: Process, error: BaseException) -> None:
-        """A process met an error that is not one of ours."""
+        """A process met an error that is not one of ours; what ends the dead is none."""
+        if not process.alive:
+            return
         lines = traceback.format_exception(error)
         self.note(f"{process.name} met {error!r}\n{''.join(lines[-6:])}")
         if not is_harmless(error):

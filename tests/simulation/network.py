@@ -81,8 +81,10 @@ class Lane:
         self._last = 0.0
 
     def send(self, receive: Callable[..., None], *args: object, extra_s: float = 0.0) -> float:
-        """Have `receive` called at the other end; return when it should be."""
+        """Have `receive` called at the other end, unless this one is dead; return when."""
         network = self._connection.network
+        if not self._connection.ends[not self._up].alive:
+            return network.loop.time()
         delay_s = network.delay(self._connection.link) + extra_s
         self._last = max(network.loop.time() + delay_s, self._last + TICK_S)
         self._queue.append((receive, args))
