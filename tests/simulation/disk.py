@@ -46,7 +46,7 @@ class Inode:
             self.unsynced.append((0, bytes(self.content)))
         self.is_mapped = False
         for offset, data in self.unsynced:
-            fate = random.choice(("kept", "kept", "lost", "torn", "zeros"))
+            fate = random.choice(("kept", "lost", "lost", "torn", "zeros"))
             if fate == "kept" or offset < 0:
                 apply(content, data, offset)
                 continue

@@ -101,7 +101,7 @@ class Federation:
             count=count,
             maximum=count + 60,
             quorum=draw.randint(2, len(self.names)),
-            deadline_s=draw.choice((20.0, 40.0, 90.0)),
+            deadline_s=draw.choice((5.0, 20.0, 40.0, 90.0)),
         )
         server = ServerOptimizer(
             learning_rate=draw.choice((1.0, 0.5)),
