@@ -18,7 +18,7 @@ import structlog
 
 import gateway.ledger
 import gateway.ledger_tables
-import orchestrator.database
+import orchestrator.engines
 from gateway.lease import Lease
 from tests.simulation import database
 from tests.simulation.database import create_engine_quickly
@@ -112,7 +112,7 @@ def seeded(federation: Federation) -> Iterator[None]:
         (gateway.ledger, "Lease", SimulatedLease),
         (ThreadPoolExecutor, "submit", at_once),
         (gateway.ledger_tables, "create_engine", create_engine_quickly),
-        (orchestrator.database, "create_engine", create_engine_quickly),
+        (orchestrator.engines, "create_engine", create_engine_quickly),
     )
     database.CURRENT[:] = [federation.databases]
     with ExitStack() as stack:

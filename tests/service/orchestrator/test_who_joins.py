@@ -180,7 +180,7 @@ async def test_who_is_slow_is_not_waited_for_and_joins_the_next_round(federation
     async with federation.serving():
         operator = await federation.start(plan_with("a", "b", "c"))
         a, b, c = await federation.gateways("a", "b", "c")
-        async with watching(a, b, c):
+        async with watching(a, b, c) as (_, _, heard):
             await accept(a, b, c)
             await send(await until(operator, at_round(1)), a, b)
             federation.clock.advance(59.0)
@@ -191,7 +191,7 @@ async def test_who_is_slow_is_not_waited_for_and_joins_the_next_round(federation
                 await c.send(RUN, 1, INITIAL.digest)
             await send(second, a, b, c)
             third = await until(operator, at_round(3))
-            assert told(c) == [1, 2, 3]
+            assert [await told_to_train(heard) for _ in range(3)] == [1, 2, 3]
     assert (still.round, still.published_round) == (1, 0)
     assert counts(third) == {"a": (3, 2), "b": (3, 2), "c": (3, 1)}
 
