@@ -34,6 +34,7 @@ from common.protocol import (
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
+from gateway.charges import LedgerUnreadable
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
@@ -173,7 +174,7 @@ class Agent:
             try:
                 await self._act(news)
                 waits = self._backoff.waits()
-            except UnavailableError as error:
+            except (UnavailableError, LedgerUnreadable) as error:  # a disk may come back too
                 LOG.warning("will_try_again", run=run, why=str(error))
                 await asyncio.sleep(next(waits))
                 self._news.put_back(run, news)

@@ -11,4 +11,5 @@ FAILED_ONCE = {
     4: "a deadline that lost more updates than the quorum could spare ended every process",
     158: "a commit that was wrongly said to have failed left the journal ahead of its writer",
     231: "an orchestrator that was taken over with nothing to record kept its gateways",
+    298: "a gateway whose ledger was away for a while never answered the plan",
 }

@@ -39,6 +39,7 @@ from common.tls import TlsFiles
 from common.transfer import chunks_of
 from common.wire import plan_id, plan_to_bytes
 from gateway.agent import Agent, Superseded, in_thread
+from gateway.charges import LedgerUnreadable
 from gateway.config import GatewayConfig, TaskChoice
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.policy import Policy
@@ -235,6 +236,29 @@ async def test_a_plan_over_the_budget_is_refused_before_any_data_are_read(worksh
     assert task.reads == 0
     assert [decline.refusal.reason for decline in fake.declined] == [RefusalReason.EPSILON_BUDGET]
     assert fake.updates == []
+
+
+async def test_a_plan_is_answered_once_the_ledger_can_be_read_again(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest))
+    review_it, away, answered = workshop.review, [LedgerUnreadable("away")] * 2, asyncio.Event()
+
+    def reviewed(*plan):
+        if away:
+            raise away.pop()
+        return review_it(*plan)
+
+    async def accept_plan(*answer) -> None:
+        answered.set()
+
+    workshop.review, fake.accept_plan = reviewed, accept_plan
+    agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None)
+    working = asyncio.create_task(agent.run())
+    await asyncio.wait_for(answered.wait(), 20)
+    working.cancel()
+    await asyncio.wait([working])
+    assert not away
 
 
 async def test_a_plan_without_a_stated_label_is_refused_before_any_data_are_read(workshop, task):
