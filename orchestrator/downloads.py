@@ -15,7 +15,7 @@ from orchestrator.turns import Turns
 from orchestrator.weight_store import StorageFailed, UnknownWeights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from common.ids import GatewayId, WeightsId
     from orchestrator.live_runs import LiveRuns
@@ -57,7 +57,7 @@ class Downloads:
 
     async def for_gateway(
         self, gateway: GatewayId, digest: WeightsId, offset: int
-    ) -> AsyncIterator[Body | Chunk]:
+    ) -> AsyncGenerator[Body | Chunk]:
         """Yield weights of a run that the gateway takes part in, as `for_operator` does."""
         of = [live for live in self._runs.all() if _may_have(live.run, gateway, digest)]
         if not of:

@@ -66,12 +66,13 @@ class GatewayService(GatewayServiceServicer):
         self, request: pb.FetchWeightsRequest, context: Context
     ) -> AsyncIterator[Any]:  # pb.FetchWeightsResponse, or a Chunk that is packed as one
         gateway, digest = calling_gateway(context), WeightsId(request.digest)
-        parts = self._orchestrator.downloads.for_gateway(gateway, digest, request.offset)
-        async for part in parts:
-            if isinstance(part, Body):
-                yield pb.FetchWeightsResponse(header=wire.BODY.to_message(part))
-            else:
-                yield part
+        stream = self._orchestrator.downloads.for_gateway(gateway, digest, request.offset)
+        async with aclosing(stream) as parts:  # it gives its turn back at once
+            async for part in parts:
+                if isinstance(part, Body):
+                    yield pb.FetchWeightsResponse(header=wire.BODY.to_message(part))
+                else:
+                    yield part
 
     async def GetUpload(
         self, request: pb.GetUploadRequest, context: Context

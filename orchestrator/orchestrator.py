@@ -85,7 +85,7 @@ class Orchestrator:
         self._fence = fence = Fence(self._engine)
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
-        self._staging = Staging(state / "uploads")
+        self._staging = Staging(state / "uploads", disk)
         self._drivers: set[asyncio.Task[None]] = set()
         self.runs = LiveRuns(Journal(fence, clock), clock)
         refuse_unreadable(shared)

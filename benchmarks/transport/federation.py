@@ -74,6 +74,14 @@ class Federation:
         self._gateways: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
         folder = self._setting.folder
         folder.mkdir(parents=True, exist_ok=True)
         pki.init(folder / "pki", NAME)
@@ -89,13 +97,12 @@ class Federation:
         mode = "tls" if self._setting.tls else "plain"
         self._orchestrator = self._start("orchestrator", str(settings), mode)
         address = folder / "orchestrator" / "address"
-        _until(address.exists, "the orchestrator listens")
+        self._until(address.exists, "the orchestrator listens")
         self._address = address.read_text()
         self._start_gateways(mode)
         self.idle_rss_mib = rss_mib(self._orchestrator.pid)
         self.initial = initial(self._setting.mib)
         self._ask(lambda operator: operator.upload_weights(self.initial.to_bytes()))
-        return self
 
     def __exit__(
         self,
@@ -156,7 +163,7 @@ class Federation:
             arguments = (str(setting.folder), self._address, mode, *names)
             self._gateways.append(self._start("gateway", *arguments))
         logs = [setting.folder / f"gateway-{place + 1}.log" for place in range(setting.processes)]
-        _until(
+        self._until(
             lambda: sum(log.read_text().count('"registered"') for log in logs) >= setting.gateways,
             "every gateway is connected",
         )
@@ -187,6 +194,16 @@ class Federation:
             authority=keys / "ca.pem", certificate=keys / "cert.pem", key=keys / "key.pem"
         )
 
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.perf_counter() + PATIENCE_S
+        while not holds():
+            if self._orchestrator.poll() is not None:
+                log = self._setting.folder / "orchestrator-0.log"
+                raise ChildProcessError(log.read_text())
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{what}: not within {PATIENCE_S:g} s")
+            time.sleep(0.02)
+
     def _ask(self, question: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
         async def ask() -> Answer:
             async with OperatorClient(self._address, self._files("operator")) as operator:
@@ -207,11 +224,3 @@ def cpu_s(pid: int) -> float:
     """Return the processor seconds that a process has used."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.perf_counter() + PATIENCE_S
-    while not holds():
-        if time.perf_counter() > deadline:
-            raise TimeoutError(f"{what}: not within {PATIENCE_S:g} s")
-        time.sleep(0.02)

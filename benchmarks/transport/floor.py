@@ -57,6 +57,14 @@ class Floor:
         self._model = memoryview(os.urandom(MIB) * work.mib)
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
         self._work.folder.mkdir(parents=True, exist_ok=True)
         listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.settimeout(PATIENCE_S)
@@ -66,7 +74,6 @@ class Floor:
             self._connections.append(self._stack.enter_context(connection))
         threads = ThreadPoolExecutor(self._work.gateways)
         self._threads = self._stack.enter_context(threads)
-        return self
 
     def __exit__(
         self,

@@ -79,7 +79,7 @@ class Federation:
         self.faults = Faults(Random(f"faults {seed}"))
         self.loop = SimulatedLoop(Random(f"order {seed}"))
         self.loop.set_exception_handler(self._unhandled)
-        self.history = History(self.loop.time)
+        self.history = History(self.loop.time, folder)
         self.network = Network(self.loop, Random(f"network {seed}"), self.faults, self.history)
         self.faults.time = self.loop.time
         self.faults.crash = self.crash

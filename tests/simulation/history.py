@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
@@ -94,8 +95,9 @@ class Violation(AssertionError):
 class History:
     """The entries of one seed, in the order of time."""
 
-    def __init__(self, time: Callable[[], float]) -> None:
+    def __init__(self, time: Callable[[], float], folder: Path) -> None:
         self._time = time
+        self._folder = str(folder)  # which differs each time
         self.entries: list[Entry] = []
         self.watchers: list[Callable[[Entry], None]] = []
         self.violations: list[str] = []
@@ -106,7 +108,7 @@ class History:
             watch(entry)
 
     def note(self, what: str) -> None:
-        self.add(Noted(self._time(), what))
+        self.add(Noted(self._time(), what.replace(self._folder, "")))
 
     def violated(self, invariant: str, why: str) -> None:
         """Record that an invariant does not hold; the simulation goes on to its end."""
