@@ -259,6 +259,12 @@ def test_one_module_of_the_gateway_has_the_stub_and_none_another_way_out():
 
 def test_the_client_uses_its_channel_only_through_the_guard():
     source = (Path(gateway.__path__[0]) / "client.py").read_text(encoding="utf-8")
-    assert source.count("self._channel") == source.count("GuardedChannel(self._channel") == 1
+    nodes = list(ast.walk(ast.parse(source)))
+    guards = [
+        n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "GuardedChannel"
+    ]
+    used = [n for n in nodes if isinstance(n, ast.Name) and n.id == "channel"]
+    assert used == [guards[0].args[0]]  # and in no other place
+    assert not [n for n in nodes if isinstance(n, ast.Attribute) and n.attr.startswith("_channel")]
     assert not hasattr(GuardedChannel, "stream_stream")
     assert PLAN_FIELDS.admits("task.labels")
