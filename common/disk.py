@@ -29,9 +29,6 @@ class File(Protocol):
     def read_into(self, room: Room, offset: int) -> int:
         """Fill `room` from `offset` on; return how many bytes there were."""
 
-    def mapped(self) -> memoryview:
-        """Return all that it holds, without a copy; readable as long as the view is held."""
-
     def room(self, byte_length: int) -> memoryview:
         """Return its first bytes to be read and written in place; there is space for all of them.
 
@@ -116,12 +113,6 @@ class SystemFile:
                 break
             left, offset = left[got:], offset + got
         return offset - start
-
-    def mapped(self) -> memoryview:
-        """Return all that it holds, without a copy; readable as long as the view is held."""
-        if not self.size():
-            return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
 
     def room(self, byte_length: int) -> memoryview:
         """Return its first bytes to be read and written in place; there is space for all of them.

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from common.disk import SYSTEM_DISK
 from common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FILE = "signing-key.pem"
-OWNER_ONLY = 0o600
 PEM = b"-----BEGIN PRIVATE KEY-----"
 
 
@@ -71,14 +70,8 @@ def _write(path: Path, key: Ed25519PrivateKey) -> None:
 
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with SYSTEM_DISK.create(fresh) as file:
+        file.write(pem, 0)
+        file.sync()
+    SYSTEM_DISK.rename(fresh, path)
+    SYSTEM_DISK.sync_folder(path.parent)

@@ -23,11 +23,12 @@ class Turns:
     async def turn(self, *, late: Callable[[], object] | None = None) -> AsyncIterator[None]:
         """Wait for a turn, and have it inside the block; `late` is called if it takes too long."""
         await self._free.acquire()
-        turns = ["taken"]  # until it is given back, by whoever comes first
+        is_taken = True
 
-        def give_back() -> None:
-            if turns:
-                turns.clear()
+        def give_back() -> None:  # by whoever comes first
+            nonlocal is_taken
+            if is_taken:
+                is_taken = False
                 self._free.release()
 
         def give_back_late() -> None:

@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 import time  # noqa: TID251 - measures
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import tomli_w
 
@@ -19,6 +18,7 @@ from benchmarks.machine import ROOT
 from benchmarks.transport import plain
 from benchmarks.transport.floor import MIB
 from benchmarks.transport.model import after, initial, plan
+from benchmarks.transport.running import Running
 from cli import pki
 from cli.operator_client import OperatorClient
 from common.ids import RunId
@@ -28,7 +28,6 @@ from common.wire import plan_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
     from typing import TypeVar
 
     from common.protocol import RunStatus
@@ -63,23 +62,15 @@ class Measured:
     correct: bool  # the average, to the last bit
 
 
-class Federation:
+class Federation(Running):
     """Processes that are connected and wait for runs; `with` it."""
 
     def __init__(self, setting: Setting) -> None:
         """Prepare; nothing is started yet."""
+        super().__init__()
         self._setting = setting
-        self._stack = ExitStack()
         self._runs = 0
         self._gateways: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> Self:
-        try:
-            self._begin()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
 
     def _begin(self) -> None:
         folder = self._setting.folder
@@ -103,14 +94,6 @@ class Federation:
         self.idle_rss_mib = rss_mib(self._orchestrator.pid)
         self.initial = initial(self._setting.mib)
         self._ask(lambda operator: operator.upload_weights(self.initial.to_bytes()))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def rounds(self, count: int) -> Measured:
         """Run once for `count` rounds and one before, which is not measured."""

@@ -20,12 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from benchmarks.machine import ROOT
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from benchmarks.transport.running import Running
+from common.disk import SYSTEM_DISK
 
 MIB = 1 << 20
 PATIENCE_S = 120.0
@@ -46,23 +44,15 @@ class Work:
         return self.mib * MIB
 
 
-class Floor:
+class Floor(Running):
     """Processes that are connected and wait for rounds; `with` it."""
 
     def __init__(self, work: Work) -> None:
         """Prepare the work of one round."""
+        super().__init__()
         self._work = work
-        self._stack = ExitStack()
         self._connections: list[socket.socket] = []
         self._model = memoryview(os.urandom(MIB) * work.mib)
-
-    def __enter__(self) -> Self:
-        try:
-            self._begin()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
 
     def _begin(self) -> None:
         self._work.folder.mkdir(parents=True, exist_ok=True)
@@ -74,14 +64,6 @@ class Floor:
             self._connections.append(self._stack.enter_context(connection))
         threads = ThreadPoolExecutor(self._work.gateways)
         self._threads = self._stack.enter_context(threads)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def round(self) -> float:
         """Return the seconds of one round."""
@@ -119,15 +101,11 @@ class Floor:
 def write_durably(path: Path, data: memoryview) -> None:
     """Write a file as a real round does: under another name, fsync, rename, fsync the folder."""
     fresh = path.with_suffix(".new")
-    with fresh.open("wb", buffering=0) as file:
-        file.write(data)
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with SYSTEM_DISK.create(fresh) as file:
+        file.write(data, 0)
+        file.sync()
+    SYSTEM_DISK.rename(fresh, path)
+    SYSTEM_DISK.sync_folder(path.parent)
 
 
 def take_part(port: int, byte_length: int, update: str) -> None:

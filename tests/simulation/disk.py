@@ -232,9 +232,6 @@ class ProcessFile:
 
         return self._disk.at(read)
 
-    def mapped(self) -> memoryview:
-        return self._disk.at(lambda: memoryview(bytes(self._inode.content)))
-
     def room(self, byte_length: int) -> memoryview:
         return self._disk.at(lambda: self._inode.room(byte_length), writes=True)
 
