@@ -131,8 +131,11 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._work())
-        except* FederationError as group:
-            raise group.exceptions[0] from None
+        except ExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what it raises
+            ours, others = group.split(FederationError)
+            if ours is None or others is not None:
+                raise
+            raise ours.exceptions[0] from None
 
     async def _listen(self) -> None:
         """Keep a lease and a stream open; leave the newest word on each run.
