@@ -137,6 +137,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.thread_delay: Callable[[], float] = lambda: 0.0
         self._ready = _Ready(lambda: self.world)
         self._last_of_thread: dict[int, float] = {}
+        self._owners: dict[int, Process] = {}  # of asynchronous generators, by identity
         self._selector = None
         self.set_task_factory(self._make_task)
         self.slow_callback_duration = 1e9
@@ -226,11 +227,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list) -> None:
         pass
 
+    def _asyncgen_firstiter_hook(self, agen) -> None:
+        super()._asyncgen_firstiter_hook(agen)
+        self._owners[id(agen)] = PROCESS.get() or self.world
+
     def _asyncgen_finalizer_hook(self, agen) -> None:
         self._asyncgens.discard(agen)
-        process = PROCESS.get() or self.world
-        if process.alive:
-            self.call_soon(self.create_task, agen.aclose())
+        owner = self._owners.pop(id(agen))  # whoever lets it go may be another: it ended its owner
+        if owner.alive:
+            context = owner.context.copy()
+            self.call_soon(self.create_task, agen.aclose(), context=context)
 
 
 class SimulatedClock:
