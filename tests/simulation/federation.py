@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 
-import gateway.ledger
 from common.errors import FederationError
-from common.plan import Plan, Rounds, ServerOptimizer
-from common.protocol import Body
 from common.retry import Backoff
-from common.transfer import chunks_of
 from common.weights import Weights
-from common.wire import plan_to_bytes
 from gateway.agent import Agent
 from gateway.config import GatewayConfig
-from gateway.ledger import Ledger
 from gateway.policy import Policy
 from gateway.workshop import Workshop
 from orchestrator.config import Limits
-from orchestrator.database import open_database
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.signing_key import FILE, load_or_make
 from tasks.task import DataConfig
+from tests.simulation.calls import Link
 from tests.simulation.checks import Checks
+from tests.simulation.client import SimulatedClient
 from tests.simulation.database import Databases
 from tests.simulation.disk import ProcessDisk, SimulatedDisk
 from tests.simulation.faults import HARMLESS, Fault, Faults
 from tests.simulation.history import History, Trained
 from tests.simulation.loop import PROCESS, Crashed, Process, SimulatedClock, SimulatedLoop, Stuck
-from tests.simulation.network import Link, Network, SimulatedClient
+from tests.simulation.machines import Machine, templates
+from tests.simulation.network import Network
+from tests.simulation.operator import operate
 from tests.simulation.storms import ORCHESTRATOR, STRIKES, end_process
-from tests.simulation.training import INITIAL, LAYOUT, TASK, plan_of
+from tests.simulation.training import LAYOUT, TASK, TaskLabels, drawn_plan
 
-RUN = "run"
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
-UNITS = (100, 200, 350, 120, 90)
 GRACE_S = 10.0
 STORM_S = 120.0
 SETTLE_S = 90.0
@@ -51,22 +41,6 @@ STORES_FAIL = (
     *(Fault.EIO, Fault.DISK_FULL, Fault.DATABASE_AWAY),
     *(Fault.COMMIT_FAILED_BEFORE, Fault.COMMIT_FAILED_AFTER),
 )
-
-
-class Machine:
-    """A disk, clocks, and the process that runs there now."""
-
-    def __init__(self, name: str, disk: SimulatedDisk, clock: SimulatedClock) -> None:
-        self.name = name
-        self.disk = disk
-        self.clock = clock
-        self.processes: list[Process] = []
-        self.started = 0
-
-    @property
-    def newest(self) -> Process | None:
-        """The process that was started last, while it lives."""
-        return self.processes[-1] if self.processes and self.processes[-1].alive else None
 
 
 class Federation:
@@ -87,28 +61,12 @@ class Federation:
         self.databases.committed = self._committed
         self.loop.thread_delay = self._thread_delay
         self.names = NAMES[: self.random.randint(3, 5)]
-        self.plan = self._plan()
+        self.plan = drawn_plan(self.random, self.names)
         self.machines = {n: self._machine(n) for n in (ORCHESTRATOR, *self.names)}
         self.checks = Checks(self.history, self.plan, folder, self._calm_s)
         self.databases.trained = self.checks.register.updates
         self.checks.disks = {name: each.disk for name, each in self.machines.items()}
         self.network.links = {name: Link() for name in self.names}
-
-    def _plan(self) -> Plan:
-        draw = self.random
-        count = draw.randint(1, 3)
-        rounds = Rounds(
-            count=count,
-            maximum=count + 60,
-            quorum=draw.randint(2, len(self.names)),
-            deadline_s=draw.choice((5.0, 20.0, 40.0, 90.0)),
-        )
-        server = ServerOptimizer(
-            learning_rate=draw.choice((1.0, 0.5)),
-            momentum=draw.choice((0.0, 0.9)),
-            tail_average=draw.choice((0.0, 0.7)),
-        )
-        return plan_of(dict(zip(self.names, UNITS, strict=False)), rounds, server)
 
     def _machine(self, name: str) -> Machine:
         rate = 1.0
@@ -141,7 +99,7 @@ class Federation:
         self.start(ORCHESTRATOR)
         for name in self.names:
             self.loop.call_later(self.random.uniform(0.0, 3.0), self.start, name)
-        operating = asyncio.create_task(self._operate())
+        operating = asyncio.create_task(operate(self))
         storms = [asyncio.create_task(self._storm(kind)) for kind in self.faults.periods]
         await self._until_end(STORM_S)
         self._calm()
@@ -175,27 +133,6 @@ class Federation:
                 self.history.violated("I9", "it goes round and round")
                 return
             await asyncio.sleep(1.0)
-
-    async def _operate(self) -> None:
-        """Start the run, again and again until the orchestrator has said that it goes on."""
-        data = INITIAL.to_bytes()
-        while True:
-            server = self.network.serving
-            if server is not None:
-                operations = self.network.programs[server].operations
-                asked = server.spawn(self._start_run(operations, data), "operator")
-                await asyncio.wait([asked], timeout=30.0)
-                if asked.done() and not asked.cancelled() and asked.exception() is None:
-                    return
-            await asyncio.sleep(self.random.uniform(0.1, 2.0))
-
-    async def _start_run(self, operations, data: bytes) -> None:
-        async def chunks():
-            for chunk in chunks_of(data):
-                yield chunk
-
-        await operations.put_weights(Body(INITIAL.digest, len(data)), chunks())
-        await operations.start_run(RUN, plan_to_bytes(self.plan))
 
     def start(self, name: str) -> None:
         """Start a machine's process; an older one there may still live."""
@@ -341,26 +278,3 @@ class Federation:
             return
         self.history.note(f"unhandled: {context['message']}: {error!r}")
         self.history.violated("no bug", f"{context['message']}: {error!r:.300}")
-
-
-@dataclass(frozen=True)
-class TaskLabels:
-    """The [task] table of a gateway that takes the plan's labels."""
-
-    labels: tuple[str, ...] = ()
-
-
-@cache
-def templates() -> dict[str, dict[str, bytes]]:
-    """Return the files of new state folders, as the code itself makes them."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        open_database(f"sqlite:///{folder / 'journal.db'}").dispose()
-        load_or_make(folder)
-        with patch.object(gateway.ledger, "system_secret", lambda: bytes(32)):
-            Ledger.open(f"sqlite:///{folder / 'ledger.sqlite'}").close()
-        ours = {file: (folder / file).read_bytes() for file in ("journal.db", FILE)}
-        theirs = {
-            file: (folder / file).read_bytes() for file in ("ledger.sqlite", "ledger.sqlite.made")
-        }
-    return {ORCHESTRATOR: ours, "": theirs}

@@ -22,9 +22,10 @@ import orchestrator.engines
 from gateway.lease import Lease
 from tests.simulation import database
 from tests.simulation.database import create_engine_quickly
-from tests.simulation.federation import Federation, templates
+from tests.simulation.federation import Federation
 from tests.simulation.history import History, trace_of
 from tests.simulation.loop import PROCESS
+from tests.simulation.machines import templates
 from tests.simulation.training import without_learning
 
 SHM = Path("/dev/shm")  # noqa: S108  # each commit is synced, and a disk takes its time for it

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 import numpy as np
@@ -24,11 +26,19 @@ from tasks.task import Batch, DataConfig, DataReport, each_alone
 
 WIDTH = 23
 LABELS = ("no", "yes")
+UNITS = (100, 200, 350, 120, 90)  # that gateways declare
 HYPERPARAMETERS = Hyperparameters(
     learning_rate=0.1, clipping_norm=1.0, noise_multiplier=8.0, sampling_rate=0.1, local_steps=1
 )
 review = gateway.gateway.review
 VERDICTS = {}  # of plans that differ in nothing that an accountant reads
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """The [task] table of a gateway that takes the plan's labels."""
+
+    labels: tuple[str, ...] = ()
 
 
 class Rows:
@@ -95,6 +105,23 @@ def plan_of(gateways: dict[str, int], rounds: Rounds, server: ServerOptimizer) -
         hyperparameters=HYPERPARAMETERS,
         server=server,
     )
+
+
+def drawn_plan(draw: Random, names: Sequence[str]) -> Plan:
+    """Return a plan for some gateways, of which all that matters to its rounds is drawn."""
+    count = draw.randint(1, 3)
+    rounds = Rounds(
+        count=count,
+        maximum=count + 60,
+        quorum=draw.randint(2, len(names)),
+        deadline_s=draw.choice((5.0, 20.0, 40.0, 90.0)),
+    )
+    server = ServerOptimizer(
+        learning_rate=draw.choice((1.0, 0.5)),
+        momentum=draw.choice((0.0, 0.9)),
+        tail_average=draw.choice((0.0, 0.7)),
+    )
+    return plan_of(dict(zip(names, UNITS, strict=False)), rounds, server)
 
 
 def difference(charged: ChargedRound) -> np.ndarray:
