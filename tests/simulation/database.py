@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, event
-
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import PROCESS, Crashed, Process
 
@@ -67,21 +65,3 @@ class SimulatedConnection(sqlite3.Connection):
 
     def close(self) -> None:
         super().close()
-
-
-@event.listens_for(Engine, "do_connect")
-def _connect(dialect, record, arguments, options) -> None:
-    if CURRENT and PROCESS.get() is not None:
-        options["factory"] = SimulatedConnection
-
-
-def create_engine_quickly(url, **options) -> Engine:
-    """Return what `create_engine` does; statements are compiled once for every engine together."""
-    engine = create_engine(url, **options)
-    first = ENGINES.setdefault(options.get("hide_parameters", False), engine)
-    engine.dialect = engine.pool._dialect = first.dialect
-    engine._compiled_cache = first._compiled_cache
-    return engine
-
-
-ENGINES: dict[bool, Engine] = {}

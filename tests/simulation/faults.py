@@ -56,13 +56,13 @@ RATES = {
     Fault.LOSS_BEFORE: (0.005, 0.1),
     Fault.LOSS_AFTER: (0.005, 0.1),
     Fault.DUPLICATION: (0.005, 0.15),
-    Fault.STREAM_BREAK: (0.005, 0.1),
+    Fault.STREAM_BREAK: (0.02, 0.3),
     Fault.CRASH_AT_DISK: (0.01, 0.15),
     Fault.CRASH_AT_COMMIT: (0.001, 0.03),
     Fault.SLOW_THREAD: (0.01, 0.2),
     Fault.EIO: (0.001, 0.03),
-    Fault.COMMIT_FAILED_BEFORE: (0.001, 0.02),
-    Fault.COMMIT_FAILED_AFTER: (0.001, 0.02),
+    Fault.COMMIT_FAILED_BEFORE: (0.002, 0.04),
+    Fault.COMMIT_FAILED_AFTER: (0.002, 0.04),
 }
 
 # of those that come by themselves: the least and the largest mean of seconds between two

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from unittest.mock import patch
@@ -21,34 +21,20 @@ import gateway.ledger_tables
 import orchestrator.engines
 from gateway.lease import Lease
 from tests.simulation import database
-from tests.simulation.database import create_engine_quickly
+from tests.simulation.engine import create_engine_quickly, sound_engine
 from tests.simulation.federation import Federation
 from tests.simulation.history import History, trace_of
 from tests.simulation.loop import PROCESS
 from tests.simulation.machines import templates
+from tests.simulation.summary import Outcome
 from tests.simulation.training import without_learning
 
 SHM = Path("/dev/shm")  # noqa: S108  # each commit is synced, and a disk takes its time for it
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one seed came to."""
-
-    seed: int
-    violations: tuple[str, ...]
-    counts: dict[str, int]  # of faults
-    end: str
-    published: int
-    seconds: float  # of simulated time
-    steps: int
-    trace: str  # a digest of all that happened
-    tail: tuple[str, ...]  # of the history, where something was violated
-
-
 def simulate(seed: int, *, tail: int = 60) -> Outcome:
     """Run one seed from its beginning to its end."""
-    templates()
+    _make_ready()
     gc.disable()  # what is collected when, would not be the seed's
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=SHM if SHM.exists() else None))
     try:
@@ -60,6 +46,15 @@ def simulate(seed: int, *, tail: int = 60) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
         gc.enable()
     return _outcome(federation, tail)
+
+
+@cache
+def _make_ready() -> None:
+    """Make what every seed needs, once; no collection need look at it again."""
+    templates()
+    sound_engine(False), sound_engine(True)
+    gc.collect()
+    gc.freeze()
 
 
 def _outcome(federation: Federation, tail: int) -> Outcome:
