@@ -6,15 +6,16 @@ digest is bound into every key and every update of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from common.errors import RequestError
 from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
-from common.ids import DIGEST_PATTERN, NAME_PATTERN
+from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId
 from common.weights import Layout
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -192,18 +193,34 @@ class Plan(BaseModel):
         if strangers := set(self.profiles) - set(gateways):
             msg = f"profiles names gateways that do not take part: {sorted(strangers)}"
             raise ValueError(msg)
+        checked: set[Hyperparameters] = set()
         for gateway in gateways:
-            _check_inside(gateway, self.assigned(gateway), self.bounds)
-            _check_adaptive(gateway, self.assigned(gateway), self.expected_units(gateway))
+            given = self.assigned(gateway)
+            if given not in checked:
+                _check_inside(gateway, given, self.bounds)
+                checked.add(given)
+            if given.adaptive_clipping is not None:
+                _check_adaptive(gateway, given, self.expected_units(gateway, given))
         return self
+
+    @cached_property
+    def by_gateway(self) -> Mapping[str, Participant]:
+        """The participants by name; a copy with other participants has to be validated anew."""
+        return {participant.gateway: participant for participant in self.participants}
+
+    @cached_property
+    def gateways(self) -> frozenset[GatewayId]:
+        """The names of the participants."""
+        return frozenset(map(GatewayId, self.by_gateway))
 
     def participant(self, gateway: str) -> Participant | None:
         """Return the participant of that name, or None if it was not invited."""
-        return next((p for p in self.participants if p.gateway == gateway), None)
+        return self.by_gateway.get(gateway)
 
     def assigned(self, gateway: str) -> Hyperparameters:
         """Return what the federation gives `gateway`: the defaults, overlaid by its profile."""
-        return self.profiles.get(gateway, Overrides()).over(self.hyperparameters)
+        profile = self.profiles.get(gateway)
+        return self.hyperparameters if profile is None else profile.over(self.hyperparameters)
 
     def expected_units(self, gateway: str, given: Hyperparameters | None = None) -> float:
         """Return how many units a batch of `gateway` has on average: public, whatever its data.

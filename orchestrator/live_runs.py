@@ -252,12 +252,15 @@ class LiveRuns:
 
 def _concerned(before: Run, after: Run) -> frozenset[GatewayId]:
     """Return the gateways for whom something changed: one, unless the run or its round moved on."""
-    if before.round is None or after.round is None:
+    old, new = before.round, after.round
+    if before.state is not after.state or (old is None) is not (new is None):
         return after.participants
-    if (before.state, before.round.phase) != (after.state, after.round.phase):
-        return after.participants
-    if before.round.has_room != after.round.has_room:
-        return after.participants
-    changed = after.round.answered ^ before.round.answered
-    answered = {g for g, answer in after.answers.items() if before.answers.get(g) != answer}
-    return changed | answered
+    changed: frozenset[GatewayId] = frozenset()
+    if old is not None and new is not None and old is not new:
+        if old.phase is not new.phase or old.has_room != new.has_room:
+            return after.participants
+        changed = new.answered ^ old.answered
+    if after.answers is not before.answers:
+        answers = after.answers.items()
+        changed |= {gateway for gateway, each in answers if before.answers.get(gateway) is not each}
+    return changed

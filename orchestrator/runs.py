@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from common.ids import GatewayId, WeightsId
@@ -74,7 +75,7 @@ class Run:
     model: WeightsId | None = None
     model_sha256: str = ""
 
-    @property
+    @cached_property
     def accepted(self) -> frozenset[GatewayId]:
         """Those that accepted the plan."""
         return frozenset(g for g, answer in self.answers.items() if isinstance(answer, Effective))
@@ -87,7 +88,7 @@ class Run:
     @property
     def participants(self) -> frozenset[GatewayId]:
         """Those that the plan invites."""
-        return frozenset(GatewayId(p.gateway) for p in self.plan.participants)
+        return self.plan.gateways
 
     @property
     def left_s(self) -> float:
