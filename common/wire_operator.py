@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from common.protocol import Effective, GatewayStatus, RunStatus, ScoreSet
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 SCORES = Bridge(ScoreSet, pb.ScoreSet)
 _STATUS = Bridge(RunStatus, pb.RunStatus)
 _GATEWAY = Bridge(GatewayStatus, pb.GatewayStatus)
+_KEPT = 1 << 12  # gateways' states: of a thousand, few are new from one status to the next
 
 
 def status_to_proto(status: RunStatus) -> pb.RunStatus:
@@ -30,10 +32,11 @@ def status_from_proto(message: pb.RunStatus) -> RunStatus:
     bare = pb.RunStatus()
     bare.CopyFrom(message)
     bare.ClearField("gateways")
-    gateways = tuple(_gateway_from_proto(gateway) for gateway in message.gateways)
+    gateways = tuple(_gateway_from_bytes(each.SerializeToString()) for each in message.gateways)
     return replace(_STATUS.from_message(bare), gateways=gateways)
 
 
+@lru_cache(_KEPT)
 def _gateway_to_proto(status: GatewayStatus) -> pb.GatewayStatus:
     message = _GATEWAY.to_message(replace(status, answer=None))
     if isinstance(status.answer, Effective):
@@ -43,7 +46,9 @@ def _gateway_to_proto(status: GatewayStatus) -> pb.GatewayStatus:
     return message
 
 
-def _gateway_from_proto(message: pb.GatewayStatus) -> GatewayStatus:
+@lru_cache(_KEPT)
+def _gateway_from_bytes(data: bytes) -> GatewayStatus:
+    message = pb.GatewayStatus.FromString(data)
     answer: Effective | Refusal | None = None
     match message.WhichOneof("answer"):
         case "effective":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common import wire
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
     from orchestrator.config import Limits
     from orchestrator.live_runs import LiveRun, LiveRuns
+    from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
+
+
+PAUSE_S = 0.001
 
 
 class InvalidName(RequestError):
@@ -105,15 +110,23 @@ class Operations:
         return digest
 
     async def watch_run(self, run_id: RunId) -> AsyncGenerator[RunStatus]:
-        """Yield the state of a run now and after every change, until it has ended."""
+        """Yield the state of a run now and after every change, until it has ended.
+
+        Changes of single gateways are told together where there are many: each is told within
+        PAUSE_S for every gateway, or as soon as the run or its round moves on.
+        """
         live = self._runs.get(run_id)
         while True:
-            rung = live.changed.next
+            rung, told = live.changed.next, live.run
             status = self._status(live)
             yield status
             if status.has_ended:
                 return
             await rung.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_S * len(told.participants)):
+                    while _stage(live.run) == _stage(told):
+                        await live.changed.next.wait()
 
     def plan_bytes(self, run_id: RunId) -> bytes:
         """Return a run's plan as it was sent."""
@@ -156,3 +169,9 @@ class Operations:
         if not self._weights.has(plan.initial_weights):
             raise WeightsMissing(plan.initial_weights)
         Weights.from_bytes(self._weights.get(plan.initial_weights), layout)
+
+
+def _stage(run: Run) -> tuple[object, ...]:
+    """Return what changes where a run or its round moves on, and not with one gateway."""
+    phase = None if run.round is None else run.round.phase
+    return run.state, run.hold, run.opened, run.published, phase, run.scores

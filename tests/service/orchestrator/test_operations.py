@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from dataclasses import replace
 
 import grpc
@@ -135,6 +136,35 @@ async def test_a_completed_run_cannot_be_cancelled(federation):
             await operator.cancel_run(RunId("r"))
         states = [status.state async for status, _ in operator.watch_run(RunId("r"))]
     assert states == [RunState.COMPLETED]
+
+
+async def test_of_many_gateways_single_answers_are_told_together_and_an_end_at_once(federation):
+    many = plan_of("a", "b", *(f"g{number}" for number in range(8000)))
+    async with federation.serving():
+        operator = await federation.start(many)
+        a, b = await federation.gateways("a", "b")
+        async with aclosing(operator.watch_run(RunId("r"))) as states:
+            await anext(states)
+            await a.accept("r")
+            await b.accept("r")
+            await operator.cancel_run(RunId("r"))
+            status, _ = await anext(states)
+    accepted = {each.gateway for each in status.gateways if each.answer is not None}
+    assert (status.state, accepted) == (RunState.CANCELLED, {"a", "b"})
+
+
+async def test_of_few_gateways_each_answer_is_told(federation):
+    async with federation.serving():
+        operator = await federation.start(PLAN)
+        a, b = await federation.gateways("a", "b")
+        async with aclosing(operator.watch_run(RunId("r"))) as states:
+            for gateway in (a, b):
+                await gateway.accept("r")
+                async for status, _ in states:
+                    answers = {each.gateway: each.answer for each in status.gateways}
+                    if answers[gateway.name] is not None:
+                        break
+    assert None not in answers.values()
 
 
 async def test_the_newest_scores_of_a_round_are_shown(federation):
