@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from blake3 import blake3
@@ -51,6 +52,7 @@ REVIEW = Bridge(Review, pb.Review)
 TRAIN = Bridge(Train, pb.Train)
 WAIT = Bridge(Wait, pb.Wait)
 STOP = Bridge(Stop, pb.Stop)
+_KEPT = 64  # news: a round's is the same for all who are told together
 
 
 class _OfBody(Protocol):
@@ -178,8 +180,9 @@ def answer_from_proto(message: pb.AcceptPlanRequest) -> Effective | Refusal:
             )
 
 
+@lru_cache(_KEPT)
 def news_to_proto(news: RunNews) -> pb.WatchResponse:
-    """Return one message of the Watch stream."""
+    """Return one message of the Watch stream, perhaps one that others have had: to be read only."""
     response = pb.WatchResponse(run_id=news.run_id, published_round=news.published_round)
     match news.instruction:
         case Review():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from math import floor
 from typing import TYPE_CHECKING
 
 from common.errors import ConflictError, RequestError, UnavailableError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.weight_store import WeightStore
 
 OURS = Versions(PROTOCOL_VERSION, SOFTWARE_VERSION)
+TICK_S = 2.0**-4  # of the time that is left
 
 
 class VersionMismatch(RequestError):
@@ -148,6 +150,11 @@ class Sessions:
             live.run,
             gateway,
             byte_length=self._weights.byte_length(parent),
-            remaining_s=self._runs.remaining_s(live),
+            remaining_s=_coarse(self._runs.remaining_s(live)),
             restarts=live.restarts,
         )
+
+
+def _coarse(seconds: float) -> float:
+    """Return a little less, so that all who are told together are told the same."""
+    return floor(seconds / TICK_S) * TICK_S
