@@ -29,7 +29,8 @@ class Http2Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keepalive_s: Annotated[float, Field(ge=1)] = 10.0  # silence after which a peer is asked
+    # silence after which a peer is asked; gateways ask every ten seconds, and so are not asked
+    keepalive_s: Annotated[float, Field(ge=1)] = 12.0
     ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # and how long it has to answer
     window_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 20  # raise it for wide-area links
 

@@ -19,6 +19,7 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.channel import SERVER_OPTIONS
 from common.clock import SystemClock
+from common.descriptors import allow_many
 from common.errors import UnavailableError
 from orchestrator.auth import ROLES
 from orchestrator.gateway_service import GatewayService
@@ -77,6 +78,7 @@ async def serve(
     """
     logs.configure(config.log.style, verbose=config.log.verbose)
     keep_on_the_heap(16 * MIB)
+    allow_many()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
