@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import demo
+from benchmarks import demo, fanout
 
 demo.main(["letters", "bc5cdr"], None)
+fanout.main()

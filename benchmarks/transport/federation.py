@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 NAME = "transport"
 
 
@@ -58,6 +58,7 @@ class Setting:
 class Measured:
     """What some rounds took."""
 
+    run: RunId
     seconds: tuple[float, ...]  # of each round: from the word of one published to the next
     correct: bool  # the average, to the last bit
 
@@ -84,7 +85,7 @@ class Federation(Running):
         keys = self._files("orchestrator").model_dump(mode="json")
         state = str(folder / "orchestrator")
         text = {"federation": NAME, "address": "127.0.0.1:0", "state": state, "tls": keys}
-        settings.write_text(tomli_w.dumps(text))
+        settings.write_text(tomli_w.dumps({**text, "log": {"style": "json"}}))
         mode = "tls" if self._setting.tls else "plain"
         self._orchestrator = self._start("orchestrator", str(settings), mode)
         address = folder / "orchestrator" / "address"
@@ -115,7 +116,18 @@ class Federation(Running):
         ends = moments[-(count + 1) :]
         seconds = tuple(later - earlier for earlier, later in pairwise(ends))
         expected = after(self.initial, names, count + 1)
-        return Measured(seconds, bytes(data) == expected.to_bytes())
+        return Measured(run, seconds, bytes(data) == expected.to_bytes())
+
+    @property
+    def orchestrator_log(self) -> str:
+        """What the orchestrator has logged so far."""
+        return (self._setting.folder / "orchestrator-0.log").read_text()
+
+    @property
+    def gateway_logs(self) -> list[str]:
+        """What each process of gateways has logged so far."""
+        count = len(self._gateways)
+        return [(self._setting.folder / f"gateway-{n + 1}.log").read_text() for n in range(count)]
 
     @property
     def orchestrator_peak_mib(self) -> float:
@@ -145,9 +157,8 @@ class Federation(Running):
             names = setting.names[place :: setting.processes]
             arguments = (str(setting.folder), self._address, mode, *names)
             self._gateways.append(self._start("gateway", *arguments))
-        logs = [setting.folder / f"gateway-{place + 1}.log" for place in range(setting.processes)]
         self._until(
-            lambda: sum(log.read_text().count('"registered"') for log in logs) >= setting.gateways,
+            lambda: sum(log.count('"registered"') for log in self.gateway_logs) >= setting.gateways,
             "every gateway is connected",
         )
 
@@ -181,8 +192,7 @@ class Federation(Running):
         deadline = time.perf_counter() + PATIENCE_S
         while not holds():
             if self._orchestrator.poll() is not None:
-                log = self._setting.folder / "orchestrator-0.log"
-                raise ChildProcessError(log.read_text())
+                raise ChildProcessError(self.orchestrator_log)
             if time.perf_counter() > deadline:
                 raise TimeoutError(f"{what}: not within {PATIENCE_S:g} s")
             time.sleep(0.02)

@@ -18,14 +18,15 @@ import numpy as np
 
 from benchmarks.transport import plain
 from benchmarks.transport.model import TASK, TASK_DIGEST, constant
+from benchmarks.transport.moments import Ears, ListeningClient
 from common import logs
 from common.allocator import GIB, keep_on_the_heap
+from common.descriptors import allow_many
 from common.protocol import LedgerHead
 from common.retry import Backoff
 from common.tls import TlsFiles
 from common.weights import Weights
 from gateway.agent import Agent
-from gateway.client import GrpcClient
 from gateway.gateway import ForeignWeights
 from gateway.policy import Accepted
 from gateway.updates import UpdateStore
@@ -96,16 +97,19 @@ class ConstantGateway:
 
 async def take_part(folder: Path, address: str, *, tls: bool, names: list[str]) -> None:
     """Be the gateways `names` until cancelled."""
+    ears = Ears(len(names))
     async with asyncio.TaskGroup() as tasks:
         for name in names:
-            tasks.create_task(_agent(folder, address, tls=tls, name=name))
+            keys = folder / "keys" / name
+            files = TlsFiles(
+                authority=keys / "ca.pem", certificate=keys / "cert.pem", key=keys / "key.pem"
+            )
+            with nullcontext() if tls else plain.dialling_plainly(name):
+                client = ListeningClient(address, files, name, ears)
+            tasks.create_task(_agent(folder, name, client))
 
 
-async def _agent(folder: Path, address: str, *, tls: bool, name: str) -> None:
-    keys = folder / "keys" / name
-    files = TlsFiles(authority=keys / "ca.pem", certificate=keys / "cert.pem", key=keys / "key.pem")
-    with nullcontext() if tls else plain.dialling_plainly(name):
-        dialled = GrpcClient(address, files)
+async def _agent(folder: Path, name: str, dialled: ListeningClient) -> None:
     async with dialled as client:
         workshop = cast("Any", ConstantGateway(name, folder / name))
         await Agent(workshop, client, Backoff(), lambda _connected: None).run()
@@ -114,5 +118,6 @@ async def _agent(folder: Path, address: str, *, tls: bool, name: str) -> None:
 if __name__ == "__main__":
     logs.configure("json")
     keep_on_the_heap(GIB)
+    allow_many()
     where, orchestrator, how, *gateways = sys.argv[1:]
     asyncio.run(take_part(Path(where), orchestrator, tls=how == "tls", names=gateways))

@@ -1,7 +1,8 @@
 """A model of a given size with a transformer's tensors, and what the gateways make of it.
 
 Each gateway sends a constant of its own for a difference. The constants are multiples of 2^-12 and
-the weights are equal, so the average after any number of rounds is known to the last bit.
+the weights are equal, so the average after any number of rounds is known to the last bit: each
+share of a constant is rounded to a multiple of 2^-40, as in `orchestrator.aggregation`, and added.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def constant(gateway: str) -> float:
 
 def after(weights: Weights, gateways: Sequence[str], rounds: int) -> Weights:
     """Return what so many rounds make of `weights`."""
-    values, mean = weights.values.copy(), sum(map(constant, gateways)) / len(gateways)
+    steps = [round(1 / len(gateways) * constant(gateway) * 2.0**40) for gateway in gateways]
+    values, mean = weights.values.copy(), sum(steps) * 2.0**-40
     for _ in range(rounds):
         values = (values + np.float64(mean)).astype(np.float32)
     return Weights(weights.layout, values)
