@@ -38,7 +38,7 @@ from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
 from orchestrator.steps import Await, Complete, PassDeadline, Publish, Rest, next_step
 from orchestrator.submissions import Submissions, open_slots
-from orchestrator.weight_store import WeightStore
+from orchestrator.weight_store import DamagedWeights, StorageFailed, WeightStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SUCCESSOR_CHECK_S = 6.0
+PASSING = (JournalFailed, StorageFailed, DamagedWeights)  # a backup may be put back, too
 
 
 class Orchestrator:
@@ -147,7 +148,7 @@ class Orchestrator:
     async def train_fed_avg(self, run_id: RunId) -> None:
         """Drive one run from where it stands to its end: gather, open, collect, average, publish.
 
-        While the database is away, its steps are tried again and again.
+        While the database or the disk is away, its steps are tried again and again.
 
         Source:
             McMahan et al. 2017, Algorithm 1, the server's side.
@@ -160,9 +161,9 @@ class Orchestrator:
                     return
                 await self._take(live, step)
                 waits = Backoff().waits()
-            except JournalFailed:
+            except PASSING as error:
                 wait_s = next(waits)
-                log.warning("will_try_again", run=run_id, wait_s=wait_s)
+                log.warning("will_try_again", run=run_id, wait_s=wait_s, why=str(error))
                 await self._clock.sleep_until(self._clock.now() + wait_s)
 
     def _next_step(self, live: LiveRun) -> Decision:
@@ -194,7 +195,10 @@ class Orchestrator:
         self._sweep()
 
     def _sweep(self) -> None:
-        self._staging.sweep(open_slots(live.run for live in self.runs.all()))
+        try:
+            self._staging.sweep(open_slots(live.run for live in self.runs.all()))
+        except OSError as error:
+            log.warning("not_swept", why=error.strerror)  # the next sweep deletes what is left
 
     async def _change(self, live: LiveRun) -> None:
         """Return at the next change of the run, or at its deadline if that is still to come."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import TYPE_CHECKING
 
-from common.errors import ConflictError, RequestError, UnavailableError
+from common.errors import RequestError, UnavailableError
 from common.ids import NO_RUN
 from common.protocol import PROTOCOL_VERSION, Registration, RunNews, Stop, StopReason, Versions
 from common.transfer import CHUNK_BYTES
@@ -37,8 +37,8 @@ class VersionMismatch(RequestError):
         )
 
 
-class LeaseEnded(ConflictError):
-    """The lease is not the gateway's newest."""
+class LeaseEnded(UnavailableError):
+    """The lease is not the gateway's newest, or its orchestrator was started again since."""
 
     def __init__(self) -> None:
         super().__init__(

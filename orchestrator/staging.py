@@ -9,7 +9,7 @@ round is published, and what a crash of the machine tore has another digest than
 from __future__ import annotations
 
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EIO
 from functools import partial
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.disk import SYSTEM_DISK
-from common.errors import ConflictError
+from common.errors import UnavailableError
 from common.transfer import (
     CHUNK_BYTES,
     BodyTooLong,
@@ -49,13 +49,26 @@ SPARE, PART = "spare_", ".part"
 _HELD = struct.Struct("<Q")
 
 
-class UploadInProgress(ConflictError):
-    """The same gateway is sending an update for the same round already."""
+class UploadInProgress(UnavailableError):
+    """The same gateway is sending an update for the same round already.
+
+    Perhaps it is a call that broke off, of which this side has not heard yet: that ends soon.
+    """
 
     def __init__(self, slot: Slot) -> None:
         super().__init__(
             f"an upload for round {slot.round} of run {slot.run_id!r} is going on: "
             "wait until it ends, then ask GetUpload where to go on"
+        )
+
+
+class UploadMoved(UnavailableError):
+    """A transfer would not go on where the one before it ended; that has ended since."""
+
+    def __init__(self, *, got: int, held: int) -> None:
+        super().__init__(
+            f"the transfer would begin at byte {got}, {held} bytes have arrived: "
+            "ask GetUpload where to go on"
         )
 
 
@@ -234,15 +247,15 @@ class Staging:
         Raises:
             BodyTooLong: the header declares more than `limit` bytes.
             UploadInProgress: the slot is taken.
-            OffsetMismatch: the transfer does not go on where the file ends.
+            UploadMoved: the transfer does not go on where the file ends.
             StorageFailed: the disk does not give a file.
         """
         if body.byte_length > limit:
             raise BodyTooLong(got=body.byte_length, limit=limit)
         if slot in self._busy:
             raise UploadInProgress(slot)
-        if body.offset != self.held(slot, body.digest):
-            raise OffsetMismatch(got=body.offset, need=self.held(slot, body.digest))
+        if body.offset != (held := self.held(slot, body.digest)):
+            raise UploadMoved(got=body.offset, held=held)
         self._busy.add(slot)
         try:
             upload = Upload(partial(self._opened, slot, body.digest), body, layout)
@@ -257,13 +270,20 @@ class Staging:
         """Forget an update that nobody reads any more; its file serves the next one."""
         with self._files:
             opened = upload.give_up()
-            if self._spare is not None:
-                opened.file.close()
-                self._disk.unlink(opened.path)
+            if self._spare is None and self._spares(opened):
                 return
-            spare = self._folder / f"{SPARE}{PART}"
+            opened.file.close()
+            with suppress(OSError):
+                self._disk.unlink(opened.path)  # or a sweep does
+
+    def _spares(self, opened: OpenFile) -> bool:
+        spare = self._folder / f"{SPARE}{PART}"
+        try:
             self._disk.rename(opened.path, spare)
-            self._spare = OpenFile(spare, opened.file, opened.room)
+        except OSError:
+            return False
+        self._spare = OpenFile(spare, opened.file, opened.room)
+        return True
 
     def sweep(self, live: Collection[Slot]) -> None:
         """Delete every file that belongs to none of the `live` slots."""

@@ -15,12 +15,13 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from common import wire
-from common.errors import ConflictError, FederationError
+from common.errors import FederationError, UnavailableError
 from common.ids import RunId
 from common.plan import Rounds
 from common.protocol import Body, Chunk, Decline, Refusal, RefusalReason, RunState, UpdateKey
 from common.transfer import CHUNK_BYTES, chunks_of, digest_of
 from common.weights import Layout, Weights
+from orchestrator import pace
 from orchestrator.rpc_errors import DETAILS_KEY
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import weights_pb2
@@ -132,8 +133,9 @@ async def test_a_body_that_is_not_as_long_as_declared_is_refused(opened, more):
     assert refused(caught) == (Code.OUT_OF_RANGE, "LengthMismatch")
 
 
-async def test_a_body_that_declares_too_much_is_refused_before_its_bytes_come(opened):
-    body = Body("1" * 64, 1 << 40)
+@pytest.mark.parametrize("byte_length", [1 << 40, 1 << 63, (1 << 64) - 1])
+async def test_a_body_that_declares_too_much_is_refused_before_its_bytes_come(opened, byte_length):
+    body = Body("1" * 64, byte_length)
     with pytest.raises(FederationError) as caught:
         await send(opened.a, opened.a.body(1), body=body)
     assert refused(caught) == (Code.OUT_OF_RANGE, "BodyTooLong")
@@ -150,6 +152,36 @@ async def test_chunks_out_of_order_or_too_long_are_refused(opened):
         with pytest.raises(FederationError) as caught:
             await opened.a.client.submit_update(header, one())
         assert refused(caught) == (Code.INVALID_ARGUMENT, reason)
+
+
+async def test_a_transfer_that_does_not_go_on_where_the_last_one_ended_may_be_tried_again(opened):
+    data = opened.a.body(1)
+    with pytest.raises(UnavailableError) as caught:
+        await send(opened.a, data, body=Body(digest_of(data), len(data), offset=8))
+    assert refused(caught) == (Code.UNAVAILABLE, "UploadMoved")
+    assert (await opened.a.send("r", 1, INITIAL.digest)).digest == digest_of(data)
+
+
+@pytest.mark.parametrize(("more", "got"), [(b"", 0), (b"x", 1)], ids=["stalled", "trickling"])
+async def test_a_stream_that_stops_is_ended_and_goes_on_later(opened, monkeypatch, more, got):
+    monkeypatch.setattr(pace, "PERIOD_S", 0.1)
+    monkeypatch.setattr(pace, "LEAST_BYTES", 10)
+    data = opened.a.body(1)
+    header = await opened.a.header("r", 1, INITIAL.digest, data)
+
+    async def stopping():
+        yield Chunk(0, data[:10])
+        if more:
+            yield Chunk(10, data[10 : 10 + len(more)])
+        await asyncio.Event().wait()
+
+    with pytest.raises(UnavailableError, match=f"{got} bytes came within") as caught:
+        await opened.a.client.submit_update(header, stopping())
+    assert refused(caught) == (Code.UNAVAILABLE, "TooSlow")
+    resumed = await opened.a.header("r", 1, INITIAL.digest, data)
+    assert resumed.body.offset == 10 + got
+    receipt = await opened.a.client.submit_update(resumed, chunks(data, resumed.body.offset))
+    assert receipt.digest == header.body.digest
 
 
 async def test_the_same_update_twice_counts_once(opened):
@@ -250,7 +282,7 @@ async def test_of_two_uploads_at_once_the_second_is_refused(opened):
         pass
     with pytest.raises(FederationError) as caught:
         await opened.a.client.submit_update(header, chunks(data))
-    assert refused(caught) == (Code.FAILED_PRECONDITION, "UploadInProgress")
+    assert refused(caught) == (Code.UNAVAILABLE, "UploadInProgress")
     may_end.set()
     assert (await first).digest == header.body.digest
 
@@ -296,7 +328,7 @@ async def test_a_torn_upload_goes_on_where_it_ended(wide):
     header = await wide.a.header("r", 1, ZEROS.digest, data)
     receipt = None
     while receipt is None:  # the torn call may still be on its way out
-        with suppress(ConflictError):
+        with suppress(UnavailableError):
             rest = chunks(data, header.body.offset)
             receipt = await wide.a.client.submit_update(header, rest)
     status = await until(wide.operator_calls, lambda s: s.state is RunState.COMPLETED)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from common import wire
-from common.errors import ConflictError
+from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, Chunk
 from orchestrator.config import Limits
@@ -65,7 +65,7 @@ async def test_a_slot_stays_taken_until_its_last_byte_is_written(orchestrator, g
     await asyncio.to_thread(SlowBytes.reached.wait, 10)
     torn.cancel()
     await asyncio.sleep(0)
-    with pytest.raises(ConflictError, match="is going on"):
+    with pytest.raises(UnavailableError, match="is going on"):
         await gateway.client.submit_update(header, chunks(data))
     SlowBytes.may_go.set()
     await asyncio.gather(torn, return_exceptions=True)

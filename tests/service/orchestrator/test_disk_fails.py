@@ -1,13 +1,19 @@
-"""A disk that fails while an update is added: nothing is published of it, all come again."""
+"""Disks that fail, fill up or are altered: nothing that was acknowledged is lost, the run goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from common import wire
+from common.disk import SystemDisk, SystemFile
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.plan import Rounds
@@ -16,49 +22,146 @@ from orchestrator.aggregation import Accumulator
 from orchestrator.config import Limits
 from orchestrator.live_runs import LiveRun
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.rounds import Phase
+from orchestrator.rpc_errors import status_of
 from orchestrator.weight_store import StorageFailed
 from tests.fakes import INITIAL, FakeClock, FakeGateway, chunks, plan_of
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=2, deadline_s=60.0))
+UNAVAILABLE = 14  # of gRPC
 
 
-async def opened(folder) -> tuple[Orchestrator, list[FakeGateway]]:
-    """Return an orchestrator and two gateways that are in its only round."""
-    url, data = f"sqlite:///{folder / 'journal.db'}", INITIAL.to_bytes()
-    orchestrator = Orchestrator(folder, url, federation="f", clock=FakeClock(), limits=Limits())
-    orchestrator.start(restart_grace_s=1.0)
-    await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
-    await orchestrator.operations.start_run(RunId("r"), wire.plan_to_bytes(PLAN))
-    gateways = [FakeGateway(name, orchestrator.seen_by(GatewayId(name))) for name in "ab"]
-    for gateway in gateways:
-        await gateway.accept("r")
-    live = orchestrator.runs.get(RunId("r"))
-    await until(live, lambda: live.run.round is not None)
-    return orchestrator, gateways
+class Flaw(SystemDisk):
+    """A disk of which chosen folders are full, or take and give nothing at all."""
+
+    def __init__(self) -> None:
+        self.full: set[str] = set()
+        self.broken: set[str] = set()
+
+    def at(self, path: Path, *, grows: bool = False) -> Path:
+        if path.parent.name in self.broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if grows and path.parent.name in self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return path
+
+    def open(self, path: Path) -> SystemFile:
+        return super().open(self.at(path))
+
+    def create(self, path: Path) -> SystemFile:
+        return Growing(self, self.at(path, grows=True), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+
+    def extend(self, path: Path) -> SystemFile:
+        return Growing(self, self.at(path), os.O_RDWR | os.O_CREAT)
+
+    def rename(self, path: Path, target: Path) -> None:
+        super().rename(self.at(path), target)
+
+    def unlink(self, path: Path) -> None:
+        super().unlink(self.at(path))
+
+    def names(self, folder: Path) -> list[str]:
+        return super().names(self.at(folder / "any").parent)
 
 
-async def until(live: LiveRun, holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.wait_for(live.changed.next.wait(), 5.0)
+class Growing(SystemFile):
+    """A file that cannot grow while its disk is full."""
+
+    def __init__(self, disk: Flaw, path: Path, flags: int) -> None:
+        self._disk, self._path = disk, path
+        super().__init__(path, flags)
+
+    def write(self, data, offset: int) -> None:
+        self._disk.at(self._path, grows=True)
+        super().write(data, offset)
+
+    def room(self, byte_length: int) -> memoryview:
+        self._disk.at(self._path, grows=True)
+        return super().room(byte_length)
 
 
-async def model(orchestrator: Orchestrator) -> str:
-    async for status in orchestrator.operations.watch_run(RunId("r")):
-        last = status
-    assert last.state is RunState.COMPLETED, last
-    return last.model_sha256
+class Restless(FakeClock):
+    """A clock on which only the round's deadline takes its time; it counts the other waits."""
+
+    waits = 0
+
+    async def sleep_until(self, deadline: float) -> None:
+        if deadline - self.now() > 5.0:
+            await super().sleep_until(deadline)
+            return
+        self.waits += 1
+        await asyncio.sleep(0)
 
 
-async def test_a_sum_that_may_hold_a_part_of_an_update_is_made_again(tmp_path, monkeypatch):
-    whole, gateways = await opened(tmp_path / "whole")
-    for gateway in gateways:
+@dataclass
+class Opened:
+    """An orchestrator with two gateways in the only round of its run."""
+
+    folder: Path
+    disk: Flaw = field(default_factory=Flaw)
+    clock: Restless = field(default_factory=Restless)
+    gateways: list[FakeGateway] = field(default_factory=list)
+
+    async def open(self) -> Opened:
+        url, data = f"sqlite:///{self.folder / 'journal.db'}", INITIAL.to_bytes()
+        self.orchestrator = Orchestrator(
+            self.folder, url, federation="f", clock=self.clock, limits=Limits(), disk=self.disk
+        ).start(restart_grace_s=1.0)
+        operations = self.orchestrator.operations
+        await operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
+        await operations.start_run(RunId("r"), wire.plan_to_bytes(PLAN))
+        seen_by = self.orchestrator.seen_by
+        self.gateways = [FakeGateway(name, seen_by(GatewayId(name))) for name in "ab"]
+        for gateway in self.gateways:
+            await gateway.accept("r")
+        self.live: LiveRun = self.orchestrator.runs.get(RunId("r"))
+        await self.until(lambda: self.live.run.round is not None)
+        return self
+
+    async def send(self, gateway: FakeGateway) -> None:
         await gateway.send("r", 1, INITIAL.digest)
-    expected = await model(whole)
-    await whole.close()
 
-    torn, (a, b) = await opened(tmp_path / "torn")
-    live, add = torn.runs.get(RunId("r")), Accumulator.add
-    await a.send("r", 1, INITIAL.digest)
+    async def send_all(self) -> None:
+        for gateway in self.gateways:
+            await self.send(gateway)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await asyncio.wait_for(self.live.changed.next.wait(), 5.0)
+
+    async def until_tried_again(self, times: int = 3) -> None:
+        """Return once the run's next step has failed so often."""
+        until = self.clock.waits + times
+        async with asyncio.timeout(5.0):
+            while self.clock.waits < until:
+                await asyncio.sleep(0.001)
+        assert not self.orchestrator.runs.halted.is_set()
+
+    async def model(self) -> str:
+        async with asyncio.timeout(10.0):
+            async for status in self.orchestrator.operations.watch_run(RunId("r")):
+                last = status
+        assert last.state is RunState.COMPLETED, last
+        await self.orchestrator.close()
+        return last.model_sha256
+
+
+@pytest.fixture
+async def opened(tmp_path) -> Opened:
+    return await Opened(tmp_path / "failing").open()
+
+
+@pytest.fixture
+async def expected(tmp_path) -> str:
+    """The model of a run in which nothing fails."""
+    whole = await Opened(tmp_path / "whole").open()
+    await whole.send_all()
+    return await whole.model()
+
+
+async def test_a_sum_that_may_hold_a_part_of_an_update_is_made_again(opened, expected, monkeypatch):
+    (a, b), add = opened.gateways, Accumulator.add
+    await opened.send(a)
 
     def half(self, gateway, values, weight):
         self.memory[0] += 5
@@ -66,11 +169,59 @@ async def test_a_sum_that_may_hold_a_part_of_an_update_is_made_again(tmp_path, m
 
     monkeypatch.setattr(Accumulator, "add", half)
     with pytest.raises(UnavailableError, match="disk failed"):
-        await b.send("r", 1, INITIAL.digest)
+        await opened.send(b)
     monkeypatch.setattr(Accumulator, "add", add)
-    await until(live, lambda: not live.is_in_doubt)
-    assert set(live.run.round.awaited) == {"a", "b"}
-    for gateway in (a, b):
-        await gateway.send("r", 1, INITIAL.digest)
-    assert await model(torn) == expected
-    await torn.close()
+    await opened.until(lambda: not opened.live.is_in_doubt)
+    assert set(opened.live.run.round.awaited) == {"a", "b"}
+    await opened.send_all()
+    assert await opened.model() == expected
+
+
+async def test_a_round_is_published_once_its_disk_is_no_longer_full(opened, expected):
+    opened.disk.full = {"weights"}
+    with capture_logs() as logged:
+        await opened.send_all()
+        await opened.until_tried_again()
+    assert opened.live.run.round.phase is Phase.AGGREGATING
+    assert any("No space left" in each.get("why", "") for each in logged)
+    opened.disk.full = set()
+    assert await opened.model() == expected
+
+
+async def test_a_round_is_published_once_its_parent_is_restored(opened, expected):
+    file = opened.folder / "weights" / INITIAL.digest
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"!")
+    with capture_logs() as logged:
+        await opened.send_all()
+        await opened.until_tried_again()
+    assert any("damaged: restore them" in each.get("why", "") for each in logged)
+    file.write_bytes(whole)
+    assert await opened.model() == expected
+
+
+async def test_an_update_is_taken_once_the_disk_is_no_longer_full(opened, expected):
+    a, b = opened.gateways
+    await opened.send(a)
+    opened.disk.full = {"uploads"}
+    with pytest.raises(UnavailableError, match=r"No space left.*try again later") as caught:
+        await opened.send(b)
+    assert status_of(caught.value).code == UNAVAILABLE
+    assert opened.live.run.round.received.keys() == {"a"}
+    opened.disk.full = set()
+    await opened.send(b)
+    assert await opened.model() == expected
+
+
+async def test_a_file_that_cannot_be_tidied_away_hinders_nothing(opened, expected, monkeypatch):
+    add = Accumulator.add
+
+    def added(self, gateway, values, weight):
+        add(self, gateway, values, weight)
+        opened.disk.broken = {"uploads"}
+
+    monkeypatch.setattr(Accumulator, "add", added)
+    for gateway in opened.gateways:
+        opened.disk.broken = set()
+        await opened.send(gateway)
+    assert await opened.model() == expected

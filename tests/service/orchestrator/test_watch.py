@@ -89,7 +89,7 @@ async def test_a_second_stream_of_one_process_ends_the_first(started):
 
 
 async def test_an_old_lease_asks_to_register_again(started):
-    with pytest.raises(ConflictError, match="call Register again"):
+    with pytest.raises(UnavailableError, match="call Register again"):  # so it is tried again
         await anext(aiter(started.a.client.watch("0" * 32, [])))
 
 
