@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import structlog
 import torch
 
 from common.disk import SYSTEM_DISK
-from common.errors import FederationError
+from common.errors import FederationError, UnavailableError
 from common.plan import Unit
 from common.protocol import RefusalReason
-from gateway.charges import ChargeState
+from gateway.charges import ChargeState, LedgerUnreadable
 from gateway.countersignatures import LedgerRolledBack
 from gateway.device import device_here
 from gateway.gateway import Gateway, Site, SiteRules
@@ -42,6 +43,17 @@ FAILURES = (
     *(RuntimeError, ValueError, TypeError, LookupError, ArithmeticError),
     *(OSError, MemoryError),
 )
+# what a disk says that is full or fails now and may not later; a file that is missing stays missing
+PASSING = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+)
+
+
+class DiskFailed(UnavailableError):
+    """This gateway's disk did not take or give bytes."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"this gateway's disk failed ({error.strerror}): it is tried again")
 
 
 def open_ledger(state: Path, seed: InsecureSeed | None, *, exclusive: bool = True) -> Ledger:
@@ -119,13 +131,20 @@ class Workshop:
 
         Everything is decided from the plan, the settings and the ledger; the data are read only
         for a plan that has passed.
+
+        Raises:
+            DiskFailed, LedgerUnreadable: not decided; a refusal would hold for the whole run.
         """
         refused = self._refusal(run, plan)
         if refused is not None:
             return refused
         try:
             gateway = self._gateway(plan.task.labels)
-        except (FederationError, *FAILURES):
+        except (UnavailableError, LedgerUnreadable):
+            raise
+        except (FederationError, *FAILURES) as error:
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise DiskFailed(error) from error
             LOG.exception("not_ready", run=run)
             return Refused(RefusalReason.FAILED, "", "this gateway could not read its own data")
         verdict = gateway.accept(run, plan, digest)

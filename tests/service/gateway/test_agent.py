@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -238,27 +239,32 @@ async def test_a_plan_over_the_budget_is_refused_before_any_data_are_read(worksh
     assert fake.updates == []
 
 
-async def test_a_plan_is_answered_once_the_ledger_can_be_read_again(workshop):
+@pytest.mark.parametrize(
+    "error", [LedgerUnreadable("away"), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "failed")]
+)
+async def test_a_plan_is_answered_once_ledger_and_data_can_be_read_again(workshop, task, error):
     plan, initial = complete_plan()
     digest = plan_id(plan_to_bytes(plan))
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest))
-    review_it, away, answered = workshop.review, [LedgerUnreadable("away")] * 2, asyncio.Event()
+    read, away, answered = task.read, [error] * 2, asyncio.Event()
 
-    def reviewed(*plan):
+    def reading(*data):
         if away:
             raise away.pop()
-        return review_it(*plan)
+        return read(*data)
 
-    async def accept_plan(*answer) -> None:
+    async def accept_plan(_run, _digest, answer) -> None:
+        fake.answers.append(answer)
         answered.set()
 
-    workshop.review, fake.accept_plan = reviewed, accept_plan
+    task.read, fake.accept_plan = reading, accept_plan
     agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None)
     working = asyncio.create_task(agent.run())
     await asyncio.wait_for(answered.wait(), 20)
     working.cancel()
     await asyncio.wait([working])
     assert not away
+    assert isinstance(fake.answers[0], Effective)
 
 
 async def test_a_plan_without_a_stated_label_is_refused_before_any_data_are_read(workshop, task):
@@ -328,7 +334,12 @@ async def test_a_round_that_fails_is_declined_without_a_word_of_why(workshop, ta
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("Kanarienvogel"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "gout")]
+    "error",
+    [
+        KeyError("Kanarienvogel"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "gout"),
+        FileNotFoundError(errno.ENOENT, "No such file", "gout.tsv"),
+    ],
 )
 async def test_data_that_cannot_be_read_refuse_the_plan_without_a_word_of_why(
     workshop, task, error
