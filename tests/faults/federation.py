@@ -44,6 +44,10 @@ PATIENCE_S = 200.0
 class Federation:
     """Starts, kills and restarts the processes of one federation; each has a log."""
 
+    sites = SITES
+    task = TASK
+    patience_s = PATIENCE_S  # with a run
+
     def __init__(self, folder: Path, server: Server | None = None, **rounds: object) -> None:
         """Lay a federation out in `folder`, its journal in a database of `server`, else SQLite."""
         self.folder, self.server = folder, server
@@ -54,6 +58,7 @@ class Federation:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
         self.addresses: list[str] = []  # of the orchestrator, and of its standby
+        self.dialled = self.addresses  # by gateways
         pki.init(folder / "pki", "test")
 
     def _lay_out_orchestrator(self, name: str) -> None:
@@ -100,10 +105,10 @@ class Federation:
 
     def start_gateway(self, site: str, point: str | None = None) -> None:
         tables = {
-            "address": self.addresses,
+            "address": self.dialled,
             "state": str(self.folder / site),
             "data_set": site,
-            "task": {"reference": TASK, "labels": ["no", "yes"]},
+            "task": {"reference": self.task, "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": site},
             "policy": {"epsilon_budget": 50.0},
         }
@@ -111,10 +116,10 @@ class Federation:
         arguments = ["gateway", "run", *self._config(site), "--insecure-deterministic", SEED]
         self.start(site, arguments, point)
 
-    def start_run(self) -> None:
-        plan = {
+    def plan(self) -> dict[str, object]:
+        return {
             "name": "tiny",
-            "task": {"reference": TASK, "labels": ["no", "yes"]},
+            "task": {"reference": self.task, "labels": ["no", "yes"]},
             "rounds": self.rounds,
             "privacy": {"delta": 1e-5, "target_epsilon": 50.0},
             "hyperparameters": {
@@ -126,9 +131,11 @@ class Federation:
                 "adaptive_clipping": {"smallest": 0.01, "largest": 10.0, "count_noise": 20.0},
             },
             "server": {"momentum": 0.5, "schedule": "linear", "tail_average": 0.5},
-            "participants": [{"gateway": site, "declared_units": 60} for site in SITES],
+            "participants": [{"gateway": site, "declared_units": 60} for site in self.sites],
         }
-        (self.folder / "plan.toml").write_text(tomli_w.dumps(plan))
+
+    def start_run(self) -> None:
+        (self.folder / "plan.toml").write_text(tomli_w.dumps(self.plan()))
         complete, initial = read_plan(self.folder / "plan.toml")
 
         async def start(client: OperatorClient) -> None:
@@ -219,7 +226,7 @@ class Federation:
         status = self.finish()
         assert status.state is RunState.COMPLETED, status
         assert status.insecure_deterministic
-        for site in SITES:
+        for site in self.sites:
             self.check_ledger(site)
         return status.model_sha256
 
@@ -243,7 +250,7 @@ class Federation:
         async def ask() -> Answer:
             settings = load_settings(OperatorConfig, self.folder / "operator.toml")
             async with OperatorClient(settings.address, settings.tls) as client:
-                return await asyncio.wait_for(question(client), PATIENCE_S)
+                return await asyncio.wait_for(question(client), self.patience_s)
 
         return asyncio.run(ask())
 

@@ -1,4 +1,4 @@
-"""Disks that fail, fill up or are altered: nothing that was acknowledged is lost, the run goes on."""
+"""Disks that fail, fill up or are altered: nothing acknowledged is lost, the run goes on."""
 
 from __future__ import annotations
 
@@ -83,13 +83,15 @@ class Growing(SystemFile):
 class Restless(FakeClock):
     """A clock on which only the round's deadline takes its time; it counts the other waits."""
 
-    waits = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: asyncio.Queue[None] = asyncio.Queue()
 
     async def sleep_until(self, deadline: float) -> None:
         if deadline - self.now() > 5.0:
             await super().sleep_until(deadline)
             return
-        self.waits += 1
+        self.waited.put_nowait(None)
         await asyncio.sleep(0)
 
 
@@ -131,10 +133,9 @@ class Opened:
 
     async def until_tried_again(self, times: int = 3) -> None:
         """Return once the run's next step has failed so often."""
-        until = self.clock.waits + times
         async with asyncio.timeout(5.0):
-            while self.clock.waits < until:
-                await asyncio.sleep(0.001)
+            for _ in range(times):
+                await self.clock.waited.get()
         assert not self.orchestrator.runs.halted.is_set()
 
     async def model(self) -> str:

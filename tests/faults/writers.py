@@ -1,0 +1,66 @@
+"""Which functions of ours write to a disk or a database, as their source says."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.faults.failpoints import PRODUCT, ROOT
+
+METHODS = {  # of disks, files and paths
+    *("create", "extend", "rename", "unlink", "make_folder", "sync_folder", "write", "sync"),
+    *("mkdir", "rmdir", "touch", "write_text", "write_bytes", "symlink_to", "hardlink_to"),
+    *("copyfile", "rmtree", "fsync", "pwrite", "posix_fallocate", "ftruncate", "truncate"),
+}
+STATEMENTS = {"insert", "update", "delete"}
+TERMINAL = {"stdout", "stderr", "OUT", "ERRORS"}
+
+
+def writers() -> set[str]:
+    """Return the functions of both processes in which something is written."""
+    found = set()
+    for package in PRODUCT:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "migrations" not in path.parts:
+                found |= set(_writers_in(path))
+    return found
+
+
+def _writers_in(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    statements = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy")
+        for name in node.names
+        if name.name in STATEMENTS
+    }
+    for name, function in _functions(tree, module):
+        if any(_writes(call, statements) for call in ast.walk(function)):
+            yield name
+
+
+def _functions(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the functions in a module and its classes; what is in a function belongs to it."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{name}.{each.name}", each
+        elif isinstance(each, ast.ClassDef):
+            yield from _functions(each, f"{name}.{each.name}")
+
+
+def _writes(node: ast.AST, statements: set[str]) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    called = node.func
+    if isinstance(called, ast.Name):
+        return called.id in statements
+    if not isinstance(called, ast.Attribute):
+        return False
+    of = called.value
+    last = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+    if called.attr == "replace":  # of a path; text has two arguments
+        return len(node.args) == 1 and not node.keywords
+    return called.attr in METHODS and last not in TERMINAL
