@@ -30,6 +30,7 @@ from orchestrator.database import EVENTS
 from tests.faults.failpoints import Claims, Point
 from tests.faults.federation import SITES, Federation
 from tests.faults.nursery import Nursery
+from tests.faults.writers import never_at_work
 from tests.postgresql import Server
 
 ROUNDS = {"count": 3, "deadline_s": 600.0}  # no round is lost to a deadline
@@ -121,11 +122,13 @@ class Report:
     rounds: int = 0
     rounds_that_differ: int = 0
     gateways_charged_otherwise: int = 0
-    uncovered: list[str] = field(default_factory=list)  # writes without a point
+    uncovered: list[str] = field(default_factory=list)  # writes that came by no door
+    never_at_work: list[str] = field(default_factory=list)  # functions that write
     seconds: float = 0.0
 
     def is_clean(self) -> bool:
-        return not (self.rounds_that_differ or self.gateways_charged_otherwise or self.uncovered)
+        faults = (self.rounds_that_differ, self.gateways_charged_otherwise)
+        return not (any(faults) or self.uncovered or self.never_at_work)
 
 
 def kill_at_every_write(report: Report, folder: Path, only: str = "") -> list[Point]:
@@ -134,11 +137,7 @@ def kill_at_every_write(report: Report, folder: Path, only: str = "") -> list[Po
     with ExitStack() as stack:
         nursery = Nursery()
         stack.callback(nursery.close)
-        server = None
-        if report.engine == "postgresql":
-            server = Server(fsync=True)
-            stack.callback(server.remove)
-            server.start()
+        server = _server(stack) if report.engine == "postgresql" else None
         calm = Tended(folder / "calm", nursery)
         stack.callback(calm.close)
         expected = calm.run()
@@ -152,9 +151,17 @@ def kill_at_every_write(report: Report, folder: Path, only: str = "") -> list[Po
         report.gateways_charged_otherwise = sum(not _is_charged_once(killed, s) for s in SITES)
         points = killed.claims.points()
         report.uncovered = sorted(killed.claims.uncovered())
+        report.never_at_work = [] if only else sorted(never_at_work(points))
     report.points = dict(Counter(point.role for point in points))
     report.seconds = round(time.monotonic() - began, 1)
     return points
+
+
+def _server(stack: ExitStack) -> Server:
+    server = Server(fsync=True)
+    stack.callback(server.remove)
+    server.start()
+    return server
 
 
 def _is_charged_once(federation: Federation, site: str) -> bool:

@@ -61,8 +61,8 @@ class Nursery:
         return self._ended.get(number)
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_S)
+        with self._process as process:  # which closes its pipes
+            process.terminate()
 
     def _listen(self, timeout_s: float) -> None:
         assert self._process.stdout is not None
