@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,9 @@ class Forked:
 def serve() -> None:
     """Fork for each order until standard input ends; let nothing outlive this process."""
     _import_all()
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a rehearsal logs is no answer
+    _rehearse()
     children: set[int] = set()
 
     def ended(*_: object) -> None:
@@ -120,7 +124,7 @@ def serve() -> None:
             if not number:
                 return
             children.discard(number)
-            _say(process=number, status=os.waitstatus_to_exitcode(status))
+            _say(answers, process=number, status=os.waitstatus_to_exitcode(status))
 
     def end(*_: object) -> None:
         for child in children:
@@ -135,7 +139,7 @@ def serve() -> None:
         if not child:
             _become(**json.loads(line))
         children.add(child)
-        _say(process=child)
+        _say(answers, process=child)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     end()
 
@@ -155,8 +159,34 @@ def _import_all() -> None:
     del cryptography, psycopg, torch, gateway, orchestrator
 
 
-def _say(**word: int) -> None:
-    os.write(1, json.dumps(word).encode() + b"\n")
+def _rehearse() -> None:
+    """Train one round, so that what a process makes ready with its first is there after a fork."""
+    from common.ids import RunId  # noqa: PLC0415
+    from common.randomness import InsecureSeed  # noqa: PLC0415
+    from common.tls import TlsFiles  # noqa: PLC0415
+    from common.wire import plan_id, plan_to_bytes  # noqa: PLC0415
+    from gateway.gateway import DeliveredWeights, TrainRound  # noqa: PLC0415
+    from gateway.workshop import Workshop  # noqa: PLC0415
+    from tests import at_work  # noqa: PLC0415
+    from tests.tiny_task import TASK  # noqa: PLC0415
+
+    labels, run, nowhere = ("no", "yes"), RunId("rehearsal"), Path("nowhere")
+    rounds = {"count": 1, "maximum": 1}
+    plan, weights = at_work.plan_for(TASK, labels, units=60, rounds=rounds)
+    tls = TlsFiles(authority=nowhere, certificate=nowhere, key=nowhere)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = at_work.settings(Path(folder), tls, labels).model_copy(update={"threads": 1})
+        seed = InsecureSeed(1, at_work.SITE)
+        workshop = Workshop(at_work.SITE, settings, TASK, seed)
+        workshop.review(run, plan, plan_id(plan_to_bytes(plan)))
+        gateway = workshop.gateway(run)
+        assert gateway is not None
+        gateway.fed_round(TrainRound(run, 1, DeliveredWeights(weights.digest, weights)))
+        workshop.close()
+
+
+def _say(to: int, **word: int) -> None:
+    os.write(to, json.dumps(word).encode() + b"\n")
 
 
 def _become(arguments: Sequence[str], log: str, failpoints: Mapping[str, str] | None) -> None:
