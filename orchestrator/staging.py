@@ -140,6 +140,11 @@ class Upload:
             return StagedValues(opened.file, begin, size)
         return InMemory(np.frombuffer(opened.room, dtype="<f4", offset=begin, count=size))
 
+    @property
+    def is_short(self) -> bool:
+        """Whether bytes are still to come."""
+        return self._held < self._body.byte_length
+
     def unmap(self) -> None:
         """Write what comes from now on; may be called from another thread, and counts soon."""
         self._may_map = False

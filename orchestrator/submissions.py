@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import FederationError, UnavailableError
 from common.protocol import Receipt, UploadState
-from common.transfer import CHUNK_BYTES
+from common.transfer import CHUNK_BYTES, LengthMismatch
 from orchestrator.admission import check_header, has_declined, is_counted
 from orchestrator.aggregation import Accumulator
 from orchestrator.events import GatewayDeclined, UpdateAccepted
@@ -99,9 +99,10 @@ class Submissions:
                     await self._take(live, gateway, header, upload, chunks)
                 except UnavailableError:
                     raise  # what has come is as good as before
-                except FederationError:
-                    self._staging.let_go(upload)
-                    raise
+                except FederationError as error:
+                    if not (isinstance(error, LengthMismatch) and upload.is_short):
+                        self._staging.let_go(upload)
+                    raise  # a connection that broke may look like the end of the body
                 self._staging.let_go(upload)
         return receipt
 

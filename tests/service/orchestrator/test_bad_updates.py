@@ -133,6 +133,16 @@ async def test_a_body_that_is_not_as_long_as_declared_is_refused(opened, more):
     assert refused(caught) == (Code.OUT_OF_RANGE, "LengthMismatch")
 
 
+async def test_a_body_that_ends_early_goes_on_where_it_ended(opened):
+    data = opened.a.body(1)
+    header = await opened.a.header("r", 1, INITIAL.digest, data)
+    with pytest.raises(FederationError) as caught:  # as a connection that breaks may look
+        await opened.a.client.submit_update(header, chunks(data[:-4], 0))
+    assert refused(caught) == (Code.OUT_OF_RANGE, "LengthMismatch")
+    state = await opened.a.client.get_upload(header.key, header.body.digest)
+    assert state.offset == len(data) - 4
+
+
 @pytest.mark.parametrize("byte_length", [1 << 40, 1 << 63, (1 << 64) - 1])
 async def test_a_body_that_declares_too_much_is_refused_before_its_bytes_come(opened, byte_length):
     body = Body("1" * 64, byte_length)
