@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from common.config import Addresses, FileSettings, load_settings
+from common.http2 import Http2Settings
 from common.tls import TlsFiles
 
 VARIABLE = "FEDGATE_OPERATOR_CONFIG"
@@ -17,6 +18,7 @@ class OperatorConfig(FileSettings):
 
     address: Addresses  # of one, or of several of which one leads
     tls: TlsFiles
+    http2: Http2Settings = Http2Settings()
 
 
 def operator_config(path: Path | None) -> OperatorConfig:

@@ -81,7 +81,7 @@ def export(
 
 async def _export(run_id: RunId, out: Path, config: Path | None) -> tuple[ModelCard, Path]:
     settings = operator_config(config)
-    async with OperatorClient(settings.address, settings.tls) as client:
+    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         status, plan = await client.run(run_id)
         if status.state is not RunState.COMPLETED or status.model is None:
             raise RunNotCompleted(status)
@@ -125,7 +125,7 @@ async def _watch(
     from cli.evaluator import Evaluator
 
     settings = operator_config(config)
-    async with OperatorClient(settings.address, settings.tls) as client:
+    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         status = await Evaluator(client, task, data, cache).watch(run_id)
     ERRORS.print(f"run {run_id} {status.state}: scores are recorded", markup=False)
 

@@ -54,7 +54,7 @@ async def _start(
     settings = operator_config(config)
     plan, initial = read_plan(plan_file)
     name = RunId(run_id or f"{plan.name}-{secrets.token_hex(4)}")
-    async with OperatorClient(settings.address, settings.tls) as client:
+    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         await client.upload_weights(initial.to_bytes())
         await client.start_run(name, plan_to_bytes(plan))
         ERRORS.print(f"run {name} started; watch it with `fedgate run watch {name}`")
@@ -73,7 +73,7 @@ def watch(
 
 async def _watch(run_id: RunId, config: Path | None, output: Format) -> None:
     settings = operator_config(config)
-    async with OperatorClient(settings.address, settings.tls) as client:
+    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         await _follow(client, run_id)
         _print_status((await client.run(run_id))[0], output)
 
@@ -105,7 +105,7 @@ def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
     settings = operator_config(config)
 
     async def ask() -> tuple[RunStatus, ...]:
-        async with OperatorClient(settings.address, settings.tls) as client:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.list_runs()
 
     runs = asyncio.run(ask())
@@ -127,7 +127,7 @@ def cancel(
     settings = operator_config(config)
 
     async def ask() -> RunStatus:
-        async with OperatorClient(settings.address, settings.tls) as client:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.cancel_run(RunId(run))
 
     _print_status(asyncio.run(ask()), output)

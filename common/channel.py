@@ -17,49 +17,20 @@ from common.errors import (
     RequestError,
     UnavailableError,
 )
+from common.http2 import CONNECT_TIMEOUT_S, DEFAULT_HTTP2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self, TypeAlias
 
+    from common.http2 import Http2Settings
     from common.tls import TlsFiles
 
     Addresses: TypeAlias = str | Sequence[str]  # one, or several in the order they are tried
 
 CALL_TIMEOUT_S = 30.0
 CALL_ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError)  # what writing to one raises
-CONNECT_TIMEOUT_S = 5.0  # for one of several addresses
 _SETTLED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
-
-# of both sides: frames as long as a chunk (16 KiB ones cost a quarter more), and no probe of the
-# line, whose windows took 17 MiB for each upload
-TRANSFER_OPTIONS = (
-    ("grpc.http2.max_frame_size", (1 << 24) - 1),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1 << 20),
-)
-# gRPC's own retry is off: it reported OK for uploads of which chunks were missing
-CLIENT_OPTIONS = (
-    ("grpc.enable_retries", 0),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # how long one attempt may take; no wait
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    *TRANSFER_OPTIONS,
-)
-# the server asks only whom it has not heard for longer than a client stays silent
-SERVER_OPTIONS = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 12_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_ping_strikes", 0),
-    *TRANSFER_OPTIONS,
-)
 
 _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: RequestError,
@@ -74,9 +45,12 @@ _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
 }
 
 
-def open_channel(address: str, tls: TlsFiles) -> grpc.aio.Channel:
+def open_channel(
+    address: str, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+) -> grpc.aio.Channel:
     """Return a channel to `address`, host:port, that presents this process's certificate."""
-    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=CLIENT_OPTIONS)
+    options = http2.client_options()
+    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options)
 
 
 class Client:
@@ -86,10 +60,12 @@ class Client:
     one of them leads, the others stand by and do not listen.
     """
 
-    def __init__(self, addresses: Addresses, tls: TlsFiles) -> None:
+    def __init__(
+        self, addresses: Addresses, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+    ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        self._channels = tuple(open_channel(address, tls) for address in self._addresses)
+        self._channels = tuple(open_channel(each, tls, http2) for each in self._addresses)
         self._turn(0)
 
     async def __aenter__(self) -> Self:

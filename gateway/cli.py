@@ -70,7 +70,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
         log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
     log.info("device", setting=str(settings.device), taken=workshop.device.type)
     log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
-    async with GrpcClient(settings.address, settings.tls) as client:
+    async with GrpcClient(settings.address, settings.tls, http2=settings.http2) as client:
         agent = Agent(
             workshop,
             client,

@@ -8,6 +8,7 @@ import structlog
 
 from common import wire
 from common.channel import CALL_TIMEOUT_S, Client
+from common.http2 import DEFAULT_HTTP2
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
 from gateway.outgoing import GuardedChannel, OutgoingStream
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from common.channel import Addresses
+    from common.http2 import Http2Settings
     from common.ids import PlanId, RunId, WeightsId
     from common.protocol import (
         Body,
@@ -47,10 +49,16 @@ LOG = structlog.get_logger()
 class GrpcClient(Client):
     """One gateway's channel to its orchestrator; nothing leaves that the manifest does not list."""
 
-    def __init__(self, addresses: Addresses, tls: TlsFiles, manifest: Manifest = MANIFEST) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        tls: TlsFiles,
+        manifest: Manifest = MANIFEST,
+        http2: Http2Settings = DEFAULT_HTTP2,
+    ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._manifest = manifest
-        super().__init__(addresses, tls)
+        super().__init__(addresses, tls, http2)
 
     def _use(self, channel: grpc.aio.Channel) -> None:
         guarded = GuardedChannel(channel, self._manifest)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from common.config import Addresses, FileSettings
+from common.http2 import Http2Settings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
@@ -44,4 +45,5 @@ class GatewayConfig(FileSettings):
     device: Device = Device.AUTO  # where it trains: a GPU where torch finds one, else the processor
     micro_batch: Annotated[int, Field(gt=0)] = 64  # records that are worked on at once
     threads: Annotated[int, Field(gt=0)] = 1  # for training
+    http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()

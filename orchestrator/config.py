@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Address, FileSettings
+from common.http2 import Http2Settings
 from common.logs import LogSettings
 from common.tls import TlsFiles
 
@@ -22,17 +23,6 @@ class Limits(BaseModel):
 
     max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
-
-
-class Http2Settings(BaseModel):
-    """How connections are kept, and how much of a stream may be under way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # silence after which a peer is asked; gateways ask every ten seconds, and so are not asked
-    keepalive_s: Annotated[float, Field(ge=1)] = 12.0
-    ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # and how long it has to answer
-    window_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 20  # raise it for wide-area links
 
 
 class OrchestratorConfig(FileSettings):

@@ -17,7 +17,6 @@ from grpc_reflection.v1alpha import reflection
 
 from common import logs
 from common.allocator import MIB, keep_on_the_heap
-from common.channel import SERVER_OPTIONS
 from common.clock import SystemClock
 from common.descriptors import allow_many
 from common.errors import UnavailableError
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from common.clock import Clock
-    from orchestrator.config import Http2Settings, OrchestratorConfig
+    from orchestrator.config import OrchestratorConfig
     from orchestrator.leadership import Leadership
 
 log = structlog.get_logger()
@@ -184,7 +183,7 @@ def _server(
     config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
 ) -> grpc.aio.Server:
     guard = GuardingInterceptor(config.federation)
-    server = grpc.aio.server(interceptors=[guard], options=_options(config.http2))
+    server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
     add_HealthServicer_to_server(state, server)
@@ -214,17 +213,6 @@ def _bind(server: grpc.aio.Server, config: OrchestratorConfig) -> int:
         return server.add_secure_port(config.address, credentials)
     except RuntimeError as error:
         raise AddressTaken(config.address) from error
-
-
-def _options(http2: Http2Settings) -> list[tuple[str, int]]:
-    """Return gRPC's settings; without its window probe 64 uploads take a fifth of the memory."""
-    ours = {
-        "grpc.keepalive_time_ms": int(1000 * http2.keepalive_s),
-        "grpc.keepalive_timeout_ms": int(1000 * http2.ping_timeout_s),
-        "grpc.http2.ping_timeout_ms": int(1000 * http2.ping_timeout_s),
-        "grpc.http2.lookahead_bytes": http2.window_bytes,
-    }
-    return list({**dict(SERVER_OPTIONS), **ours}.items())
 
 
 def _write_atomically(path: Path, text: str) -> None:

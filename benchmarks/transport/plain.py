@@ -10,13 +10,13 @@ from unittest.mock import patch
 
 import grpc.aio
 
-from common import channel
 from common.ids import GatewayId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from common.http2 import Http2Settings
     from common.tls import TlsFiles
     from orchestrator.auth import Context
     from orchestrator.config import OrchestratorConfig
@@ -43,9 +43,9 @@ def _as_it_says(context: Context) -> GatewayId:
     return GatewayId(str(said["user-agent"]).split()[0])
 
 
-def _opener(name: str) -> Callable[[str, TlsFiles], grpc.aio.Channel]:
-    def opened(address: str, _: TlsFiles) -> grpc.aio.Channel:
-        options = (*channel.CLIENT_OPTIONS, ("grpc.primary_user_agent", name))
+def _opener(name: str) -> Callable[[str, TlsFiles, Http2Settings], grpc.aio.Channel]:
+    def opened(address: str, _: TlsFiles, http2: Http2Settings) -> grpc.aio.Channel:
+        options = (*http2.client_options(), ("grpc.primary_user_agent", name))
         return grpc.aio.insecure_channel(address, options=options)
 
     return opened
