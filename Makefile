@@ -14,7 +14,7 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
-TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation
+TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/hosts
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
@@ -26,7 +26,7 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults simulate system cover planted bench \
+.PHONY: help setup protos fmt lint types layers test faults hosts simulate system cover planted bench \
 	demo up down wheels lock check clean
 
 help:  ## list these tasks
@@ -51,10 +51,13 @@ layers: $(READY) $(GENERATED)  ## import-linter: imports run downhill
 	$(BIN)/lint-imports
 
 test: $(READY) $(GENERATED)  ## unit, service, fault and golden tests
-	$(PYTEST) $(WORKERS) $(TESTS)
+	$(PYTEST) $(WORKERS) -m 'not slow' $(TESTS)
 
 faults: $(READY) $(GENERATED)  ## crashes, torn streams, late and repeated updates
 	$(PYTEST) $(WORKERS) tests/faults
+
+hosts: $(READY) $(GENERATED)  ## each process on a host of its own, over bad networks; needs root
+	$(PYTEST) tests/hosts
 
 SEEDS ?= 0:300
 
