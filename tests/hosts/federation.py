@@ -19,7 +19,7 @@ NAME = "fed.lab"  # of the orchestrator, which is host 1
 ORCHESTRATOR, PORT = 1, 8443
 ELSEWHERE = address(101)  # where the orchestrator may move
 SITES = ("alder", "birch", "cedar")  # hosts 2, 3, 4
-PATIENCE_S = 100.0
+PATIENCE_S = 200.0
 
 
 class Federation:

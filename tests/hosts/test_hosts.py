@@ -13,7 +13,7 @@ WHY_NOT = why_not()
 
 pytestmark = [
     pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(500),
 ]
 TINY, WIDE = "tiny_task.py", "hosts/wide_task.py"
 QUICK = {"keepalive_s": 2.0, "ping_timeout_s": 2.0}  # so that a silent cut is noticed soon
