@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks import figures
 from benchmarks.machine import ROOT, described
 
 WITHOUT_PRIVACY = Path(__file__).parent / "without_privacy"
@@ -86,12 +87,7 @@ def measure(corpus: str, *, private: bool = True) -> dict[str, Any] | None:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw F1 of the federation beside what it is compared with."""
-    import matplotlib as mpl  # noqa: PLC0415 - only for this
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "fedgate"
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - only for this
-
+    plt = figures.pyplot()
     alone = sorted(result["f1_alone_not_private"].items(), key=lambda item: item[1])
     names = [f"{site} alone,\nnot private" for site, _ in alone]
     names += [f"federation, private\n(epsilon {result['epsilon']:.2f})", "pooled,\nnot private"]
@@ -104,9 +100,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel(f"entity-level F1 on the test split of {result['corpus']}")
     axes.spines[["top", "right"]].set_visible(False)
-    picture.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, metadata={"Date": None})
+    figures.save(picture, path)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from common.protocol import RunStatus
+    from common.weights import Weights
 
     Answer = TypeVar("Answer")
 
@@ -93,8 +94,12 @@ class Federation(Running):
         self._address = address.read_text()
         self._start_gateways(mode)
         self.idle_rss_mib = rss_mib(self._orchestrator.pid)
-        self.initial = initial(self._setting.mib)
-        self._ask(lambda operator: operator.upload_weights(self.initial.to_bytes()))
+        self.start_from(initial(self._setting.mib))
+
+    def start_from(self, weights: Weights) -> None:
+        """Let the runs that follow start from `weights`."""
+        self.initial = weights
+        self._ask(lambda operator: operator.upload_weights(weights.to_bytes()))
 
     def rounds(self, count: int) -> Measured:
         """Run once for `count` rounds and one before, which is not measured."""
@@ -128,6 +133,11 @@ class Federation(Running):
         """What each process of gateways has logged so far."""
         count = len(self._gateways)
         return [(self._setting.folder / f"gateway-{n + 1}.log").read_text() for n in range(count)]
+
+    @property
+    def watched(self) -> tuple[int, int]:
+        """The process ids of the orchestrator and of one process of gateways."""
+        return self._orchestrator.pid, self._gateways[0].pid
 
     @property
     def orchestrator_peak_mib(self) -> float:

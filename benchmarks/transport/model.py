@@ -56,10 +56,11 @@ def layout(mib: int) -> Layout:
     return Layout.of(shapes)
 
 
-def initial(mib: int) -> Weights:
-    """Return the weights that a run starts from; the same every time."""
+def initial(mib: int, seed: int = 1) -> Weights:
+    """Return weights that a run starts from; the same ones for the same seed."""
     shape = layout(mib)
-    return Weights(shape, np.random.default_rng(1).standard_normal(shape.size, dtype=np.float32))
+    generator = np.random.default_rng(seed)
+    return Weights(shape, generator.standard_normal(shape.size, dtype=np.float32))
 
 
 def constant(gateway: str) -> float:
