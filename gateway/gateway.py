@@ -167,6 +167,10 @@ class Gateway:
             return kept
         return self._keep(charged, local_round.train(run, self._gradients, global_weights, charged))
 
+    def forget(self, run: RunId) -> None:
+        """Let go of what was made ready for a run that has ended."""
+        self._runs.pop(run, None)
+
     def _update_model(self, delivered: DeliveredWeights) -> Tensor:
         """Return the global weights, shape (parameters,), where the model lies.
 

@@ -75,6 +75,7 @@ class UpdateStore:
 
     def discard(self, digest: WeightsId) -> None:
         """Delete an update, if it is there; the next one may be written over its bytes."""
+        self._kept_now.discard(digest)
         with suppress(FileNotFoundError):
             self._disk.rename(self._folder / digest, self._spare)
 

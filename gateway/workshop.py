@@ -195,6 +195,8 @@ class Workshop:
         """Let go of everything that a run which has ended still holds here."""
         self.release(run, EVERY_ROUND)
         gateway = self._of_run.pop(run, None)
+        if gateway is not None:
+            gateway.forget(run)
         if gateway is not None and gateway not in self._of_run.values():
             kept = {labels: each for labels, each in self._gateways.items() if each is not gateway}
             self._gateways = kept

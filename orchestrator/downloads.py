@@ -58,8 +58,11 @@ class Downloads:
     async def for_gateway(
         self, gateway: GatewayId, digest: WeightsId, offset: int
     ) -> AsyncGenerator[Body | Chunk]:
-        """Yield weights of a run that the gateway takes part in, as `for_operator` does."""
-        of = [live for live in self._runs.all() if _may_have(live.run, gateway, digest)]
+        """Yield weights of a run that the gateway takes part in, as `for_operator` does.
+
+        The run goes on, or is one of the last that ended.
+        """
+        of = [live for live in self._runs.at_hand() if _may_have(live.run, gateway, digest)]
         if not of:
             raise UnknownWeights(digest)
         async with self._turns.turn():

@@ -6,16 +6,15 @@ its own transaction.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, select
+from sqlalchemy import exists, insert, select
 
 from common.ids import PlanId, RunId
 from orchestrator.database import EVENTS, RUNS
-from orchestrator.events import RunEvent
+from orchestrator.events import RunCancelled, RunCompleted, RunEvent, RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 _ADAPTERS: dict[str, TypeAdapter[RunEvent]] = {
     kind.__name__: TypeAdapter(kind) for kind in get_args(RunEvent)
 }
+_ENDS = tuple(kind.__name__ for kind in (RunCompleted, RunFailed, RunCancelled))
+_HAS_ENDED = exists().where(EVENTS.c.run_id == RUNS.c.run_id, EVENTS.c.kind.in_(_ENDS))
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,19 @@ class Journal:
         with self._fence.writing() as connection:
             connection.execute(insert(EVENTS), rows)
 
-    def runs(self) -> Iterator[StoredRun]:
-        """Yield every run with its events, the oldest first."""
-        by_run: dict[str, list[RunEvent]] = defaultdict(list)
+    def names(self, *, ended: bool | None = None) -> tuple[RunId, ...]:
+        """Return the name of every run, or of those that have ended or not, the oldest first."""
+        question = select(RUNS.c.run_id).order_by(RUNS.c.created_at)
+        if ended is not None:
+            question = question.where(_HAS_ENDED if ended else ~_HAS_ENDED)
         with self._fence.reading() as connection:
-            for row in connection.execute(select(EVENTS).order_by(EVENTS.c.sequence)):
-                by_run[row.run_id].append(_event(row))
-            runs = connection.execute(select(RUNS).order_by(RUNS.c.created_at)).all()
-        for row in runs:
-            yield _stored(row, tuple(by_run.pop(row.run_id)))
+            return tuple(map(RunId, connection.scalars(question)))
+
+    def runs(self, *, ended: bool | None = None) -> Iterator[StoredRun]:
+        """Yield runs with their events, as `names` orders them; one at a time is in memory."""
+        for run_id in self.names(ended=ended):
+            if (stored := self.run(run_id)) is not None:
+                yield stored
 
     def run(self, run_id: RunId) -> StoredRun | None:
         """Return one run with its events, or None if there is none of that name."""

@@ -1,13 +1,14 @@
 """The runs of this process: record an event, then let everyone concerned act on it.
 
 All of it lives on the event loop, and recording does not await: between a decision and its durable
-event nothing else can happen.
+event nothing else can happen. A run that has ended leaves memory: what is asked of it later, the
+journal answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from orchestrator.events import (
     SitesAwaited,
 )
 from orchestrator.fencing import JournalFailed, Superseded
-from orchestrator.runs import Run, advance_run, begin
+from orchestrator.runs import advance_run, begin, concerned
 from orchestrator.selection import Presence
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from common.plan import Plan
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
+    from orchestrator.runs import Run
 
 log = structlog.get_logger()
+
+KEPT_ENDED = 16  # runs: those that ended last are asked for most
 
 
 class Bell:
@@ -80,7 +84,7 @@ class LiveRun:
 
 
 class LiveRuns:
-    """Every run by name, and the only way to change one."""
+    """The runs by name, and the only way to change one."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self.presence = Presence()
@@ -89,23 +93,24 @@ class LiveRuns:
         self._journal = journal
         self._clock = clock
         self._grace_s = 0.0
-        self._runs: dict[RunId, LiveRun] = {}
+        self._runs: dict[RunId, LiveRun] = {}  # that go on
+        self._ended: OrderedDict[RunId, LiveRun] = OrderedDict()  # of these only the last ones
         self._bells: defaultdict[GatewayId, Bell] = defaultdict(Bell)
 
     def resume(self, grace_s: float) -> None:
         """Fold the journal; what goes on gets the time that was left, at least `grace_s`."""
         self._grace_s = grace_s
-        for stored in self._journal.runs():
+        for stored in self._journal.runs(ended=False):
             self._resume(stored)
 
     def _resume(self, stored: StoredRun) -> LiveRun:
-        run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
-        live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
-        live.recorded = len(stored.events)
-        if not live.run.has_ended:
+        live = _folded(stored)
+        if live.run.has_ended:
+            self._retire(live)
+        else:
             self.record(live, Restarted(max(self._grace_s, live.run.left_s)))
             log.info("run_resumed", run=stored.run_id, state=live.run.state.value)
-        self._runs[stored.run_id] = live
+            self._runs[stored.run_id] = live
         return live
 
     def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
@@ -179,19 +184,36 @@ class LiveRuns:
         log.info("run_settled", run=live.run.run_id, found=len(kept))
 
     def get(self, run_id: RunId) -> LiveRun:
-        """Return a run; raise UnknownRun."""
-        if run_id not in self._runs:
-            raise UnknownRun(run_id)
-        return self._runs[run_id]
+        """Return a run; raise UnknownRun.
 
-    def all(self) -> tuple[LiveRun, ...]:
-        """Return every run, the newest first."""
+        Raises:
+            JournalFailed: it ended before those that are kept, and the database failed.
+        """
+        live = self._runs.get(run_id) or self._ended.get(run_id)
+        if live is None:
+            live = self._ended_as_stored(run_id)
+            self._retire(live)
+        return live
+
+    def going_on(self) -> tuple[LiveRun, ...]:
+        """Return every run that has not ended, the newest first."""
         return tuple(reversed(self._runs.values()))
+
+    def at_hand(self) -> tuple[LiveRun, ...]:
+        """Return those that go on, and the few that ended last."""
+        return (*self._runs.values(), *self._ended.values())
+
+    def names(self) -> tuple[RunId, ...]:
+        """Return the name of every run that there ever was, the newest first."""
+        return self._journal.names()[::-1]
+
+    def ended(self) -> Iterator[Run]:
+        """Yield every run that has ended as the journal has it; in any thread."""
+        return (_folded(stored).run for stored in self._journal.runs(ended=True))
 
     def of(self, gateway: GatewayId) -> tuple[LiveRun, ...]:
         """Return the runs that have not ended and that `gateway` takes part in."""
-        live = self._runs.values()
-        return tuple(r for r in live if not r.run.has_ended and gateway in r.run.participants)
+        return tuple(r for r in self._runs.values() if gateway in r.run.participants)
 
     def bell(self, gateway: GatewayId) -> Bell:
         """Return what rings when something changes for `gateway`."""
@@ -241,8 +263,25 @@ class LiveRuns:
             log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)
         if live.run.has_ended:
             live.sum = live.sum_memory = None
-        self._ring(_concerned(before, live.run))
+            self._retire(live)
+        self._ring(concerned(before, live.run))
         live.changed.ring()
+
+    def _retire(self, live: LiveRun) -> None:
+        """Keep a run that has ended among the last ones."""
+        self._runs.pop(live.run.run_id, None)
+        self._ended[live.run.run_id] = live
+        self._ended.move_to_end(live.run.run_id)
+        while len(self._ended) > KEPT_ENDED:
+            self._ended.popitem(last=False)
+
+    def _ended_as_stored(self, run_id: RunId) -> LiveRun:
+        """Read a run that has ended; one that has not is not driven here."""
+        stored = self._journal.run(run_id)
+        live = None if stored is None else _folded(stored)
+        if live is None or not live.run.has_ended:
+            raise UnknownRun(run_id)
+        return live
 
     def _ring(self, gateways: Iterable[GatewayId]) -> None:
         for gateway in gateways:
@@ -250,17 +289,8 @@ class LiveRuns:
                 self._bells[gateway].ring()
 
 
-def _concerned(before: Run, after: Run) -> frozenset[GatewayId]:
-    """Return the gateways for whom something changed: one, unless the run or its round moved on."""
-    old, new = before.round, after.round
-    if before.state is not after.state or (old is None) is not (new is None):
-        return after.participants
-    changed: frozenset[GatewayId] = frozenset()
-    if old is not None and new is not None and old is not new:
-        if old.phase is not new.phase or old.has_room != new.has_room:
-            return after.participants
-        changed = new.answered ^ old.answered
-    if after.answers is not before.answers:
-        answers = after.answers.items()
-        changed |= {gateway for gateway, each in answers if before.answers.get(gateway) is not each}
-    return changed
+def _folded(stored: StoredRun) -> LiveRun:
+    run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+    live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
+    live.recorded = len(stored.events)
+    return live

@@ -12,7 +12,7 @@ from common.ids import is_name
 from common.protocol import RunState
 from common.transfer import Receiver, receive
 from common.weights import Weights
-from orchestrator.admission import RunEnded
+from orchestrator.admission import RunEnded, UnknownRun
 from orchestrator.events import RunCancelled, ScoresRecorded
 from orchestrator.status import Observed, status_of
 from orchestrator.weight_store import UnknownWeights
@@ -132,9 +132,11 @@ class Operations:
         """Return a run's plan as it was sent."""
         return self._runs.get(run_id).plan_bytes
 
-    def list_runs(self) -> tuple[RunStatus, ...]:
+    async def list_runs(self) -> tuple[RunStatus, ...]:
         """Return the state of every run, the newest first."""
-        return tuple(map(self._status, self._runs.all()))
+        by_name = await asyncio.to_thread(self._ended)
+        by_name |= {live.run.run_id: self._status(live) for live in self._runs.at_hand()}
+        return tuple(by_name[name] for name in self._runs.names() if name in by_name)
 
     def cancel_run(self, run_id: RunId) -> RunStatus:
         """End a run; raise RunEnded if it has completed or failed."""
@@ -151,16 +153,23 @@ class Operations:
             raise UnknownWeights(scores.weights)
         self._runs.record(live, ScoresRecorded(scores))
 
+    def _ended(self) -> dict[RunId, RunStatus]:
+        observed = Observed(self._runs.presence.connected, 0.0, 0, 0)
+        return {run.run_id: status_of(run, observed) for run in self._runs.ended()}
+
     def _status(self, live: LiveRun) -> RunStatus:
         remaining_s = 0.0 if live.run.has_ended else self._runs.remaining_s(live)
         traffic = (live.bytes_received, live.bytes_sent)
         return status_of(live.run, Observed(self._runs.presence.connected, remaining_s, *traffic))
 
     def _is_started(self, run_id: RunId, digest: PlanId) -> bool:
-        known = {live.run.run_id: live.run.plan_digest for live in self._runs.all()}
-        if run_id in known and known[run_id] != digest:
+        try:
+            known = self._runs.get(run_id).run.plan_digest
+        except UnknownRun:
+            return False
+        if known != digest:
             raise RunExists(run_id)
-        return run_id in known
+        return True
 
     def _check_initial_weights(self, plan: Plan) -> None:
         layout, limit = plan.task.layout, self._limits.max_update_bytes

@@ -59,7 +59,7 @@ class OperatorService(OperatorServiceServicer):
                 plan = b""
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
-        runs = self._operations.list_runs()
+        runs = await self._operations.list_runs()
         return pb.ListRunsResponse(runs=map(wire_operator.status_to_proto, runs))
 
     async def CancelRun(

@@ -102,9 +102,8 @@ class Orchestrator:
         """Go on with every run that has not ended; they get at least `restart_grace_s`."""
         self.runs.resume(restart_grace_s)
         self._sweep()
-        for live in reversed(self.runs.all()):
-            if not live.run.has_ended:
-                self._drive(live.run.run_id)
+        for live in reversed(self.runs.going_on()):
+            self._drive(live.run.run_id)
         self._run(self._look_for_successor(), "successor")
         return self
 
@@ -196,7 +195,7 @@ class Orchestrator:
 
     def _sweep(self) -> None:
         try:
-            self._staging.sweep(open_slots(live.run for live in self.runs.all()))
+            self._staging.sweep(open_slots(live.run for live in self.runs.going_on()))
         except OSError as error:
             log.warning("not_swept", why=error.strerror)  # the next sweep deletes what is left
 

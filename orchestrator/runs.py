@@ -224,3 +224,19 @@ def absent(run: Run) -> frozenset[GatewayId]:
     if run.round is None:
         return run.absent
     return (run.absent - run.round.invited) | run.round.silent
+
+
+def concerned(before: Run, after: Run) -> frozenset[GatewayId]:
+    """Return the gateways for whom something changed: one, unless the run or its round moved on."""
+    old, new = before.round, after.round
+    if before.state is not after.state or (old is None) is not (new is None):
+        return after.participants
+    changed: frozenset[GatewayId] = frozenset()
+    if old is not None and new is not None and old is not new:
+        if old.phase is not new.phase or old.has_room != new.has_room:
+            return after.participants
+        changed = new.answered ^ old.answered
+    if after.answers is not before.answers:
+        answers = after.answers.items()
+        changed |= {gateway for gateway, each in answers if before.answers.get(gateway) is not each}
+    return changed

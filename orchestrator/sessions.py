@@ -127,9 +127,13 @@ class Sessions:
                 return
             told_of |= {live.run.run_id for live in self._runs.of(gateway)}
             for news in self._news(gateway, told_of):
-                if said.get(news.said.run_id) != news.of:
-                    said[news.said.run_id] = news.of
+                run_id = news.said.run_id
+                if said.get(run_id) != news.of:
+                    said[run_id] = news.of
                     yield news.said
+                if isinstance(news.said.instruction, Stop):  # the last word on it
+                    told_of.discard(run_id)
+                    said.pop(run_id, None)
             await rung.wait()
 
     def _news(self, gateway: GatewayId, run_ids: set[RunId]) -> Iterator[News]:

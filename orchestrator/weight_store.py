@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.fencing import Fence
 
 TEMPORARY = ".tmp"
+KEPT_LENGTHS = 1024  # of the blobs that were asked for
 
 
 class UnknownWeights(NotFound):
@@ -176,13 +177,16 @@ class WeightStore:
 
     def byte_length(self, digest: str) -> int:
         """Return the length of a blob; raise UnknownWeights."""
-        if digest not in self._lengths:
+        length: int | None = self._lengths.get(digest)
+        if length is None:
             with self._fence.reading() as connection:
-                length: int | None = connection.execute(_find(digest)).scalar()
+                length = connection.execute(_find(digest)).scalar()
             if length is None:
                 raise UnknownWeights(digest)
+            if len(self._lengths) >= KEPT_LENGTHS:
+                self._lengths = {}  # another thread may hold the old one
             self._lengths[digest] = length
-        return self._lengths[digest]
+        return length
 
     def get(self, digest: str) -> bytes:
         """Return the whole blob, its digest checked; raise UnknownWeights or DamagedWeights."""

@@ -43,7 +43,7 @@ from gateway.agent import Agent, Superseded, in_thread
 from gateway.charges import LedgerUnreadable
 from gateway.config import GatewayConfig, TaskChoice
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
-from gateway.policy import Policy
+from gateway.policy import Accepted, Policy
 from gateway.workshop import Workshop
 from tasks.task import DataConfig
 from tests.tiny_task import TASK, TinyTask
@@ -435,3 +435,17 @@ def test_a_seeded_workshop_keeps_its_updates_apart(tmp_path, task, workshop):
     seeded.close()
     assert (tmp_path / "updates").exists()
     assert (tmp_path / "insecure-updates").exists()
+
+
+def test_of_a_run_that_has_ended_nothing_stays_in_memory_while_another_goes_on(workshop):
+    plan, _ = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    other = RunId("other")
+    for run_id in (RUN, other):
+        assert isinstance(workshop.review(run_id, plan, digest), Accepted)
+    gateway = workshop.gateway(RUN)
+    workshop.forget(RUN)
+    assert workshop.gateway(other) is gateway
+    assert list(gateway._runs) == [other]
+    workshop.forget(other)
+    assert not workshop._gateways

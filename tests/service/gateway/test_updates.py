@@ -47,6 +47,12 @@ def test_a_discarded_update_is_gone(store):
         store.read(digest)
 
 
+def test_of_discarded_updates_nothing_stays_in_memory(store):
+    for number in range(3):
+        store.discard(store.keep(bytes([number])))
+    assert not store._kept_now
+
+
 def test_of_earlier_processes_only_named_updates_survive(store, tmp_path):
     first, _ = store.keep(b"first"), store.keep(b"second")
     (tmp_path / "updates" / "notes.txt").write_text("the operator's own")

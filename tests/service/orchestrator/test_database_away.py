@@ -251,7 +251,7 @@ async def run_through(folder, first: int, **how) -> tuple[RunState, str, int]:
     await again(lambda: operations.start_run(RunId("r"), PLAN_BYTES))
     gateways = [Patient(name, orchestrator.seen_by(GatewayId(name))) for name in "ab"]
     await asyncio.gather(*(gateway.follow("r") for gateway in gateways))
-    (status,) = operations.list_runs()
+    (status,) = await again(operations.list_runs)
     assert not orchestrator.runs.halted.is_set()
     await orchestrator.close()
     return status.state, status.model, failing.writes

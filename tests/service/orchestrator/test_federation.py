@@ -213,7 +213,7 @@ async def run_in_process(folder, clock) -> Orchestrator:
 
 async def test_a_federation_runs_without_a_socket(tmp_path):
     orchestrator = await run_in_process(tmp_path, FakeClock())
-    (status,) = orchestrator.operations.list_runs()
+    (status,) = await orchestrator.operations.list_runs()
     assert (status.state, status.model) == (RunState.COMPLETED, reference())
 
 
@@ -222,5 +222,5 @@ async def test_a_crash_at_any_record_leads_to_the_same_model(tmp_path, record):
     clock = StoppingClock(record)
     await run_in_process(tmp_path, clock)
     orchestrator = await run_in_process(tmp_path, FakeClock())
-    (status,) = orchestrator.operations.list_runs()
+    (status,) = await orchestrator.operations.list_runs()
     assert (status.state, status.model) == (RunState.COMPLETED, reference())

@@ -111,6 +111,13 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
     assert head is None
 
 
+def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):
+    monkeypatch.setattr("orchestrator.weight_store.KEPT_LENGTHS", 3)
+    digests = [store.put(bytes(length)) for length in range(8)]
+    assert [store.byte_length(digest) for digest in digests] == list(range(8))
+    assert len(store._lengths) <= 3
+
+
 async def test_an_orchestrator_with_nothing_to_record_sees_that_another_took_over(tmp_path):
     clock, url = FakeClock(), f"sqlite:///{tmp_path / 'journal.db'}"
     older = Orchestrator(tmp_path, url, federation="acme", clock=clock, limits=Limits())
