@@ -27,10 +27,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 
 .DEFAULT_GOAL := help
 .PHONY: help setup protos fmt lint types layers test faults hosts simulate system cover planted bench \
-	demo up down wheels lock check clean
+	bench-competitors demo up down wheels lock check clean
 
 help:  ## list these tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with the locked packages and Fedgate in it
 
@@ -60,6 +60,8 @@ hosts: $(READY) $(GENERATED)  ## each process on a host of its own, over bad net
 	$(PYTEST) tests/hosts
 
 SEEDS ?= 0:300
+BENCH ?=
+COMPETITORS := flower nvflare
 
 simulate: $(READY) $(GENERATED)  ## whole federations under faults, each from a seed; SEEDS=0:10000
 	$(BIN)/python -m tests.simulation $(SEEDS)
@@ -77,8 +79,11 @@ cover: $(READY) $(GENERATED)  ## the tests with branch coverage: all of the core
 planted: $(READY) $(GENERATED)  ## plant known mistakes in the code; the tests must find each
 	$(BIN)/python -m tests.planted
 
-bench: $(READY) $(GENERATED)  ## measure; one JSON line per configuration
-	$(BIN)/python -m benchmarks
+bench: $(READY) $(GENERATED)  ## measure, beside what was recorded; BENCH="round --record"
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-competitors: $(READY) $(GENERATED) $(COMPETITORS:%=.venv-%/.ready)  ## the same round by others
+	$(BIN)/python -m benchmarks competitors $(BENCH)
 
 demo: $(READY) $(GENERATED)  ## train a private federation on this machine
 	$(BIN)/fedgate demo
@@ -103,12 +108,13 @@ lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer 
 		-o requirements/orchestrator.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
 		-o requirements/gateway.txt pyproject.toml
+	for name in $(COMPETITORS); do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
 
 check: lint types layers cover planted  ## all that CI asks
 
 clean:  ## delete .venv and what is built; state and models stay
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
+	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) build dist *.egg-info .coverage .coverage.* htmlcov \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find protos -name '*_pb2*' -delete
 
@@ -119,6 +125,11 @@ $(LOCKED): requirements/build.txt requirements/lock.txt requirements/torch.txt
 	$(PIP) install -qq --no-deps --require-hashes -r requirements/build.txt
 	$(PIP) install -qq --no-deps --require-hashes --no-build-isolation -r requirements/lock.txt
 	$(PIP) install -qq $(TORCH_OPTIONS) -r requirements/torch.txt
+	@touch $@
+
+.venv-%/.ready: requirements/%.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check install -qq --no-deps --require-hashes -r $<
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml

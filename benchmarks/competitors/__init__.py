@@ -1,0 +1,1 @@
+"""The same round by other systems, each in a virtual environment of its own."""

@@ -1,0 +1,1 @@
+"""A Flower app that does the work of `benchmarks.round`."""
