@@ -60,7 +60,16 @@ def main() -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(scale=1e-3, size=mib << 18).astype(np.float32)
     for wire_format in WireFormat:
-        print(json.dumps({"mib": mib, **measured(values, wire_format), **described()}))
+        print(
+            json.dumps(
+                {
+                    "benchmark": "wire_formats",
+                    "mib": mib,
+                    **measured(values, wire_format),
+                    **described(),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":
