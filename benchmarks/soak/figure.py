@@ -38,7 +38,7 @@ def draw(
         axes.axvspan(0, warm_up_minutes, color="#eeeeee")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
     figures.save(picture, path)
 
 
