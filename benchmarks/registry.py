@@ -65,6 +65,24 @@ BENCHMARKS = (
         metrics=("f1", "seconds"),
     ),
     Benchmark(
+        "fanout",
+        ("benchmarks.fanout",),
+        of=("gateways", "mib"),
+        metrics=(
+            "told_last_median_s",
+            "round_median_s",
+            "orchestrator_idle_cpu_percent",
+            "orchestrator_peak_rss_mib",
+        ),
+    ),
+    Benchmark(
+        "wide_area",
+        ("benchmarks.wide_area",),
+        of=("mbit", "rtt_ms", "window_mib", "mib", "direction"),
+        metrics=("filled",),
+        on_request=True,
+    ),
+    Benchmark(
         "soak",
         ("benchmarks.soak --minutes 60",),
         of=("mib", "gateways", "minutes"),
