@@ -78,7 +78,7 @@ BENCHMARKS = (
     Benchmark(
         "wide_area",
         ("benchmarks.wide_area",),
-        of=("mbit", "rtt_ms", "window_mib", "mib", "direction"),
+        of=("link_mbit", "rtt_ms", "window_mib", "mib", "direction"),
         metrics=("filled",),
         on_request=True,
     ),

@@ -60,7 +60,7 @@ def restart_not_recorded() -> None:
             live = sound(self, stored)
         finally:
             self.record = record
-        live.deadline = self._clock.now() + self._grace_of(live)
+        live.deadline = self._clock.now() + max(self._grace_s, live.run.left_s)
         return live
 
     sound = put(LiveRuns, "_resume", resume)
