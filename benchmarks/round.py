@@ -2,11 +2,13 @@
 
     python -m benchmarks.round --mib 100 --gateways 8 [--rounds 9] [--tls] [--with-floor]
     python -m benchmarks.round --mib 100 --gateways 8 --durable --folder . --with-floor
+    python -m benchmarks.round --mib 100 --gateways 8 --wire bf16
 
 One JSON line. The processes are real; training is replaced by a constant of each gateway's own,
-and the average is checked to the last bit. Without `--tls` callers are believed, which only this
-benchmark can do. State lies in memory unless it is `--durable`: then it lies in `--folder`. With
-`--with-floor` the same bytes go over raw sockets in turns with the rounds (`benchmarks.floor`).
+written in the format that `--wire` names, and the average is checked to the last bit. Without
+`--tls` callers are believed, which only this benchmark can do. State lies in memory unless it is
+`--durable`: then it lies in `--folder`. With `--with-floor` the same bytes go over raw sockets in
+turns with the rounds (`benchmarks.floor`), as float32.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +27,22 @@ from benchmarks.machine import described
 from benchmarks.transport.federation import Federation, Setting
 from benchmarks.transport.floor import Floor, Work
 from benchmarks.transport.places import state_folder
+from common.wire_formats import WireFormat
 
 AT_A_TIME = 3  # rounds between two of the floor's
+
+
+class Wire(StrEnum):
+    """How updates are written."""
+
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+    @property
+    def wire_format(self) -> WireFormat:
+        """The plan's name for it."""
+        return WireFormat.BFLOAT16 if self is Wire.BF16 else WireFormat(self)
 
 
 @dataclass
@@ -79,6 +96,7 @@ def main(  # noqa: PLR0913 - options
     durable: Annotated[bool, typer.Option("--durable", help="State on the disk.")] = False,  # noqa: FBT002
     with_floor: Annotated[bool, typer.Option("--with-floor", help="And raw sockets.")] = False,  # noqa: FBT002
     folder: Annotated[Path, typer.Option(help="For durable state.")] = Path(),
+    wire: Annotated[Wire, typer.Option(help="How updates are written.")] = Wire.FLOAT32,
 ) -> None:
     """Measure and print."""
     with ExitStack() as stack:
@@ -86,7 +104,8 @@ def main(  # noqa: PLR0913 - options
         sockets = None
         if with_floor:
             sockets = stack.enter_context(Floor(Work(mib, gateways, state / "floor", durable)))
-        setting = Setting(mib, gateways, tls, state / "federation", processes or gateways)
+        place, many = state / "federation", processes or gateways
+        setting = Setting(mib, gateways, tls, place, many, wire.wire_format)
         federation = stack.enter_context(Federation(setting))
         found = measure(federation, sockets, rounds)
         memory = {
@@ -94,7 +113,7 @@ def main(  # noqa: PLR0913 - options
             "orchestrator_idle_rss_mib": round(federation.idle_rss_mib),
             "gateway_peak_rss_mib": round(federation.gateway_peak_mib),
         }
-    asked = {"mib": mib, "gateways": gateways, "tls": tls, "durable": durable}
+    asked = {"mib": mib, "gateways": gateways, "tls": tls, "durable": durable, "wire": wire}
     whole = {"benchmark": "round", **asked, **found.line(), **memory, **described()}
     print(json.dumps(whole), flush=True)
 

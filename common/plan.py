@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from common.errors import RequestError
 from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId
+from common.update_form import UpdateForm
 from common.weights import Layout
+from common.wire_formats import WireFormat
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
@@ -152,6 +154,10 @@ class Rounds(BaseModel):
             )
 
 
+def _is_float32(wire_format: WireFormat) -> bool:
+    return wire_format is WireFormat.FLOAT32
+
+
 class TaskSpec(BaseModel):
     """The task that every gateway must have installed; its code never travels."""
 
@@ -179,6 +185,13 @@ class Plan(BaseModel):
     profiles: dict[Name, Overrides] = {}  # by gateway, laid over the defaults
     bounds: Bounds = Bounds()
     server: ServerOptimizer = ServerOptimizer()
+    # left out where it is the default, so that plans of before keep their bytes and their names
+    wire_format: Annotated[WireFormat, Field(exclude_if=_is_float32)] = WireFormat.FLOAT32
+
+    @cached_property
+    def update_form(self) -> UpdateForm:
+        """What the bytes of every update are."""
+        return UpdateForm(self.task.layout, self.wire_format)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

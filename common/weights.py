@@ -1,34 +1,31 @@
 """Weights as one flat float32 vector, and their canonical safetensors bytes.
 
 Tensors lie in the order of their names, without metadata, so that equal weights have equal bytes
-and a digest can name them. The format is that of https://github.com/huggingface/safetensors:
-8 bytes of header length (little endian), a JSON header padded with spaces to 8 bytes, the data.
+and a digest can name them. `common.headers` has the format.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
 
 import numpy as np
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from common import headers
 from common.errors import RequestError
 from common.ids import WeightsId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from numpy.typing import NDArray
 
 FLOAT32_BYTES = 4
+UNNAMED = ""  # what no tensor of a layout is called
 MAX_PARAMETERS = 1 << 33
-_ALIGNMENT = 8
 _BLOCK = 1 << 16  # values that are looked at together, in the processor's cache
 
 
@@ -60,10 +57,13 @@ class NameMismatch(RequestError):
 
 
 class ElementTypeMismatch(RequestError):
-    """A tensor's elements are not float32."""
+    """A tensor's elements are not of the type that was agreed."""
 
-    def __init__(self, tensor: str, *, got: str) -> None:
-        super().__init__(f"tensor {tensor!r} has element type {got}, the plan needs F32 (float32)")
+    def __init__(self, tensor: str, *, got: str, need: str) -> None:
+        super().__init__(
+            f"tensor {tensor!r} has element type {got}, {need} was agreed: check the plan's "
+            "wire_format, and that the sender's software knows it"
+        )
 
 
 class NotFinite(RequestError):
@@ -95,6 +95,8 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    element: ClassVar[str] = "F32"
+
     tensors: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=100_000)]
 
     @model_validator(mode="after")
@@ -122,15 +124,9 @@ class Layout(BaseModel):
     @cached_property
     def header(self) -> bytes:
         """What precedes the values in the canonical bytes."""
-        entries: dict[str, Any] = {}
-        end = 0
-        for tensor in self.tensors:
-            start, end = end, end + tensor.size * FLOAT32_BYTES
-            shape = list(tensor.shape)
-            entries[tensor.name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % _ALIGNMENT)
-        return struct.pack("<Q", len(text)) + text
+        return headers.written(
+            headers.Entry(tensor.name, self.element, tensor.shape) for tensor in self.tensors
+        )
 
     @property
     def byte_length(self) -> int:
@@ -167,19 +163,6 @@ class Weights:
         return cls(layout, np.concatenate(flat).astype(np.float32, copy=False))
 
     @classmethod
-    def with_room(cls, layout: Layout) -> Self:
-        """Return weights whose values are still to be written, in place.
-
-        Their canonical bytes are then there without a copy.
-        """
-        begin = len(layout.header)
-        room = np.empty(layout.byte_length, dtype=np.uint8)
-        room[:begin] = np.frombuffer(layout.header, dtype=np.uint8)
-        weights = cls(layout, room[begin:].view("<f4"))
-        weights.data = room.data
-        return weights
-
-    @classmethod
     def from_bytes(
         cls, data: bytes | memoryview, layout: Layout, *, digest: WeightsId | None = None
     ) -> Self:
@@ -206,7 +189,7 @@ class Weights:
 
     @cached_property
     def data(self) -> memoryview:
-        """The canonical safetensors bytes; without a copy where the values came among them."""
+        """The canonical safetensors bytes; without a copy where the values came in them."""
         return memoryview(b"".join((self.layout.header, self.values.data.cast("B"))))
 
     @cached_property
@@ -229,53 +212,64 @@ class Weights:
         return views
 
 
-def check_finite(values: NDArray[np.float32], layout: Layout) -> None:
-    """Raise NotFinite, naming the tensor, unless every value is finite."""
+class Form(Protocol):
+    """What bytes must be that begin with a header."""
+
+    @property
+    def element(self) -> str:
+        """Of which type every tensor's elements are, by its name in a header."""
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """The tensors, in the order of their names."""
+
+    @property
+    def header(self) -> bytes:
+        """What precedes the values."""
+
+    @property
+    def byte_length(self) -> int:
+        """Length of all, with the header."""
+
+
+def check_finite(values: NDArray[np.float32], layout: Layout, begin: int = 0) -> None:
+    """Raise NotFinite, naming the tensor, unless all are finite.
+
+    They are the layout's values from the place `begin` on.
+    """
     for start in range(0, values.size, _BLOCK):
         finite = np.isfinite(values[start : start + _BLOCK])
         if not finite.all():
-            raise NotFinite(layout.tensor_at(start + int(np.argmin(finite))))
+            raise NotFinite(layout.tensor_at(begin + start + int(np.argmin(finite))))
 
 
-def check_header(data: bytes | memoryview, layout: Layout, *, length: int | None = None) -> None:
-    """Raise as `Weights.from_bytes` unless `data` has the layout's header and length.
+def check_header(data: bytes | memoryview, form: Form, *, length: int | None = None) -> None:
+    """Raise as `Weights.from_bytes` unless `data` has the form's header and length.
 
     Of long data the beginning is enough, with the `length` of the whole.
     """
     length = len(data) if length is None else length
-    header = bytes(data[: len(layout.header)])
-    if header != layout.header:
-        _explain(data, layout)
-    if length != layout.byte_length:
-        msg = f"{length} bytes, the run's model needs {layout.byte_length}"
+    if bytes(data[: len(form.header)]) != form.header:
+        _explain(data, form)
+    if length != form.byte_length:
+        msg = f"{length} bytes, the run's model needs {form.byte_length}"
         raise MalformedWeights(msg)
 
 
-def _explain(data: bytes | memoryview, layout: Layout) -> None:
-    """Raise the error that says best how the header differs from the layout's."""
-    entries = _parse_header(data)
-    need = {tensor.name: tensor.shape for tensor in layout.tensors}
-    if set(entries) != set(need):
+def _explain(data: bytes | memoryview, form: Form) -> None:
+    """Raise the error that says best how the header differs from the form's."""
+    entries = headers.parsed(data)
+    if entries is None:
+        raise MalformedWeights("the bytes do not begin with a safetensors header")
+    names, need = set(entries) - {UNNAMED}, {tensor.name: tensor.shape for tensor in form.tensors}
+    if names != set(need):
         raise NameMismatch(
-            missing=sorted(set(need) - set(entries))[:5],
-            unexpected=sorted(set(entries) - set(need))[:5],
+            missing=sorted(set(need) - names)[:5], unexpected=sorted(names - set(need))[:5]
         )
-    for name, entry in entries.items():
-        if entry["dtype"] != "F32":
-            raise ElementTypeMismatch(name, got=str(entry["dtype"])[:20])
-        shape = tuple(entry["shape"])
-        if shape != need[name]:
-            raise ShapeMismatch(name, got=shape, need=need[name])
+    for name in sorted(names):
+        entry = entries[name]
+        if entry.element != form.element:
+            raise ElementTypeMismatch(name, got=entry.element[:20], need=form.element)
+        if entry.shape != need[name]:
+            raise ShapeMismatch(name, got=entry.shape, need=need[name])
     raise MalformedWeights("the header is not in canonical form (sorted names, no metadata)")
-
-
-def _parse_header(data: bytes | memoryview) -> dict[str, Any]:
-    try:
-        (length,) = struct.unpack("<Q", bytes(data[:8]))
-        entries = json.loads(bytes(data[8 : 8 + length]))
-        entries.pop("__metadata__", None)
-        if all(isinstance(entry["shape"], list) and entry["dtype"] for entry in entries.values()):
-            return dict(entries)
-    except (struct.error, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        pass
-    raise MalformedWeights("the bytes do not begin with a safetensors header")

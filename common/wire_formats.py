@@ -32,7 +32,7 @@ from common.errors import RequestError
 from common.int8_blocks import SCALED, STEPS, Float32, Int8Encoder, are_possible, multiply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from common.randomness import RandomStream
 
@@ -81,7 +81,13 @@ def encoded_length(wire_format: WireFormat, size: int) -> int:
             return _scales_length(size) + size
 
 
-def encode(values: Float32, wire_format: WireFormat, rounding: RandomStream | None = None) -> Bytes:
+def encode(
+    values: Float32,
+    wire_format: WireFormat,
+    rounding: RandomStream | None = None,
+    *,
+    out: Bytes | None = None,
+) -> Bytes:
     r"""Return `values` in the format.
 
     Args:
@@ -100,6 +106,7 @@ def encode(values: Float32, wire_format: WireFormat, rounding: RandomStream | No
             127, and kept to 16 fractional bits: together less than 2^-14.)
         rounding: of int8; 2 bytes for each value in order. Under the same key, the same bytes
             again. It must be independent of the values and used for nothing else.
+        out: room for them, shape (encoded_length,); None: fresh memory.
 
     Returns:
         Shape (encoded_length,).
@@ -111,7 +118,9 @@ def encode(values: Float32, wire_format: WireFormat, rounding: RandomStream | No
         Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3, for
         stochastic rounding; Alistarh et al. 2017, "QSGD", for a scale in each block.
     """
-    data = np.empty(encoded_length(wire_format, values.size), dtype=np.uint8)
+    data = (
+        np.empty(encoded_length(wire_format, values.size), dtype=np.uint8) if out is None else out
+    )
     match wire_format:
         case WireFormat.FLOAT32:
             _encode_float32(values, data.view("<f4"))
@@ -141,21 +150,45 @@ def decode_block(data: Bytes, wire_format: WireFormat, size: int, start: int, ou
         start: the first value's place; for int8 a multiple of SCALED.
         out: shape (count,), contiguous; overwritten. BLOCK values at once stay in the cache.
     """
-    stop = start + out.size
+    places = pieces(wire_format, size, start, start + out.size)
+    decode_pieces([data[place] for place in places], wire_format, out)
+
+
+def pieces(wire_format: WireFormat, size: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Return where in the bytes of `size` values that lies which some of them are made of.
+
+    Args:
+        wire_format: the bytes' format.
+        size: how many values there are in all.
+        start: the first value's place; for int8 a multiple of SCALED.
+        stop: the place after the last one's.
+    """
     match wire_format:
         case WireFormat.FLOAT32:
-            out[:] = data.view("<f4")[start:stop]
+            return (slice(4 * start, 4 * stop),)
         case WireFormat.BFLOAT16:
-            bits = out.view(np.uint32)
-            bits[:] = data.view("<u2")[start:stop]
-            bits <<= np.uint32(16)
+            return (slice(2 * start, 2 * stop),)
         case WireFormat.INT8:
             if start % SCALED:
                 msg = f"int8 is read from multiples of {SCALED} on, not from {start}"
                 raise ValueError(msg)
-            scales, steps = _parts(data, size)
-            out[:] = steps[start:stop]
-            multiply(out, scales[start // SCALED :])
+            cut = _scales_length(size)
+            scales = slice(4 * (start // SCALED), _scales_length(stop))
+            return (scales, slice(cut + start, cut + stop))
+
+
+def decode_pieces(data: Sequence[Bytes], wire_format: WireFormat, out: Float32) -> None:
+    """Write the values that the `pieces` of bytes hold into `out`."""
+    match wire_format:
+        case WireFormat.FLOAT32:
+            out[:] = data[0].view("<f4")
+        case WireFormat.BFLOAT16:
+            bits = out.view(np.uint32)
+            bits[:] = data[0].view("<u2")
+            bits <<= np.uint32(16)
+        case WireFormat.INT8:
+            out[:] = data[1].view(np.int8)
+            multiply(out, data[0].view("<f4"))
 
 
 def decode(data: Bytes, wire_format: WireFormat, size: int) -> Float32:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId
     from common.protocol import RunNews
     from common.retry import Backoff
+    from common.update_form import Update
     from gateway.gateway import Gateway
     from gateway.policy import Verdict
     from gateway.workshop import Workshop
@@ -259,7 +260,7 @@ class Agent:
             return
         await self._send(key, train, update)
 
-    async def _update(self, gateway: Gateway, run: RunId, train: Train) -> Weights:
+    async def _update(self, gateway: Gateway, run: RunId, train: Train) -> Update:
         _, plan = self._plans[run]
         limit = plan.task.layout.byte_length
         data = await fetch(self._client, train.weights, self._backoff, limit=limit)
@@ -268,7 +269,7 @@ class Agent:
         LOG.info("training", run=run, round=train.round)
         return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
 
-    async def _send(self, key: UpdateKey, train: Train, update: Weights) -> None:
+    async def _send(self, key: UpdateKey, train: Train, update: Update) -> None:
         data = update.data
         plan_digest, _ = self._plans[key.run_id]
         body = Body(update.digest, len(data))

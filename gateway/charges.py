@@ -98,6 +98,11 @@ class ChargedRound:
         """The stream of the round's noise, from its beginning."""
         return self._stream("noise")
 
+    @property
+    def rounding(self) -> RandomStream:
+        """The stream that rounds the update for the wire, from its beginning."""
+        return self._stream("rounding")
+
     def _stream(self, purpose: str) -> RandomStream:
         binding = self.charge.binding
         if self.charge.terms.effective.adaptive_clipping is not None:

@@ -88,7 +88,12 @@ _REFUSAL = (
 )
 _BODY = (
     Entry("digest", DP, DIGEST, "Names the noised update: computed from its bytes alone."),
-    Entry("byte_length", PUBLIC, LENGTH, "How long the update is: fixed by the plan's layout."),
+    Entry(
+        "byte_length",
+        PUBLIC,
+        LENGTH,
+        "How long the update is: fixed by the plan's layout and wire format.",
+    ),
     Entry("offset", OPERATIONAL, LENGTH, "Where a broken transfer goes on."),
 )
 _HEAD = (
@@ -198,7 +203,7 @@ _ENTRIES = (
             DP,
             Octets(CHUNK_BYTES),
             "A piece of the update: clipped, noised, and charged to the ledger before the first "
-            "example was drawn.",
+            "example was drawn; then rounded to the plan's wire format, which sees nothing else.",
         ),
     ),
     *_below("SubmitUpdateRequest.decline.key", *_KEY),

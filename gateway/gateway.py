@@ -14,7 +14,8 @@ from common.hyperparameters import Hyperparameters, Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
 from common.protocol import RefusalReason
-from common.weights import MalformedWeights, Weights, check_finite
+from common.update_form import Update
+from common.weights import MalformedWeights, Weights
 from gateway import data_sets, local_round
 from gateway.charges import (
     BudgetExhausted,
@@ -147,7 +148,7 @@ class Gateway:
         is_private = not self._ledger.insecure_deterministic
         return verdict if is_private else replace(verdict, projected=None)
 
-    def fed_round(self, train: TrainRound) -> Weights:
+    def fed_round(self, train: TrainRound) -> Update:
         """Train one round privately and return its update: the difference from the global weights.
 
         The charge is on the disk before the first example is read; the update is on the disk
@@ -163,9 +164,10 @@ class Gateway:
         run = self._run(train.run)
         global_weights = self._update_model(train.parent)
         charged = self._charge(run, train)
-        if (kept := self._kept_update(charged)) is not None:
+        if (kept := self._kept_update(run, charged)) is not None:
             return kept
-        return self._keep(charged, local_round.train(run, self._gradients, global_weights, charged))
+        trained = local_round.train(run, self._gradients, global_weights, charged)
+        return self._keep(run, charged, trained)
 
     def forget(self, run: RunId) -> None:
         """Let go of what was made ready for a run that has ended."""
@@ -201,8 +203,8 @@ class Gateway:
         )
         self._ledger.begin_run(terms)
         rate = effective.sampling_rate
-        sampler = PoissonSampler(rate, len(units))
-        self._runs[run] = BegunRun(terms, plan.rounds.count, declared * rate, sampler, units)
+        sampler, form = PoissonSampler(rate, len(units)), plan.update_form
+        self._runs[run] = BegunRun(terms, plan.rounds.count, declared * rate, sampler, units, form)
 
     def _task_mismatch(self, plan: Plan) -> Refused | None:
         task, here = plan.task, self._site
@@ -247,23 +249,26 @@ class Gateway:
             delta=charge.terms.delta,
         )
 
-    def _kept_update(self, charged: ChargedRound) -> Weights | None:
+    def _kept_update(self, run: BegunRun, charged: ChargedRound) -> Update | None:
         """Return the round's update from the disk; None: train it, be it once more."""
         if charged.update is None:
             return None
         try:
-            return Weights.from_bytes(self._updates.read(charged.update), self._layout)
+            return Update.from_bytes(self._updates.read(charged.update), run.form)
         except UpdateLost:
             return None
 
-    def _keep(self, charged: ChargedRound, trained: TrainedRound) -> Weights:
-        """Make the update durable, then known to the ledger; only then may it leave."""
-        update = Weights.with_room(self._layout)
-        update.values[:] = trained.difference.cpu().numpy()
-        check_finite(update.values, self._layout)
+    def _keep(self, run: BegunRun, charged: ChargedRound, trained: TrainedRound) -> Update:
+        """Make the update durable, then known to the ledger; only then may it leave.
+
+        What is kept is what is sent. Rounding at random follows from the round's secret, as its
+        noise does: an update that is made once more is the same to the last bit.
+        """
+        update = Update.of(run.form, trained.difference.cpu().numpy(), charged.rounding)
         digest = self._updates.keep(update.data, update.digest)
-        run, number = charged.charge.terms.run, charged.charge.round
-        self._ledger.record_update(run, number, digest, next_norm=trained.next_norm)
+        self._ledger.record_update(
+            run.terms.run, charged.charge.round, digest, next_norm=trained.next_norm
+        )
         return update
 
 

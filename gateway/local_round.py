@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.hyperparameters import Hyperparameters
 from common.randomness import RandomStream
+from common.update_form import UpdateForm
 from gateway.charges import ChargedRound, RunTerms
 from gateway.dp_sgd import Released, apply_dp
 from gateway.packing import UnitRows
@@ -30,6 +31,7 @@ class BegunRun:
     expected_batch_size: float  # declared units times rate: public, whatever the data are
     sampler: PoissonSampler  # of the units
     units: Sequence[UnitRows]  # the rows of each
+    form: UpdateForm  # of its updates
 
     @property
     def effective(self) -> Hyperparameters:

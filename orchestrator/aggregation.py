@@ -63,12 +63,15 @@ def blocks(size: int) -> Iterator[slice]:
         yield slice(start, start + BLOCK)
 
 
-def check_range(values: NDArray[np.float32], layout: Layout) -> None:
-    """Raise OutOfRange, naming the tensor, unless every value is finite and below LIMIT in size."""
+def check_range(values: NDArray[np.float32], layout: Layout, begin: int = 0) -> None:
+    """Raise OutOfRange, naming the tensor, unless all are finite and below LIMIT in size.
+
+    They are the layout's values from the place `begin` on.
+    """
     for block in blocks(values.size):
         fits = np.abs(values[block]) < LIMIT
         if not fits.all():
-            raise OutOfRange(layout.tensor_at(block.start + int(np.argmin(fits))))
+            raise OutOfRange(layout.tensor_at(begin + block.start + int(np.argmin(fits))))
 
 
 class Values(Protocol):

@@ -12,40 +12,34 @@ import numpy as np
 from blake3 import blake3
 
 from common.transfer import DigestMismatch, LengthMismatch
-from common.weights import FLOAT32_BYTES, check_finite, check_header
-from orchestrator.aggregation import LIMIT, check_range
+from common.weights import check_header
+from orchestrator.running_values import RunningValues, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from common.protocol import Body
-    from common.weights import Layout
+    from common.update_form import UpdateForm
 
 ENOUGH_TO_EXPLAIN = 1 << 20  # bytes of a foreign header, beside twice those of the right one
-_SIZE_BITS = np.uint32(0x7FFFFFFF)  # of a float32, without its sign
-_LIMIT_BITS = np.float32(LIMIT).view(np.uint32)  # floats of one sign are ordered as their bits are
 
 
 class RunningCheck:
     """Sees a body's bytes once, in order."""
 
-    def __init__(self, body: Body, layout: Layout) -> None:
-        """Expect the canonical bytes of `layout` under the digest of `body`."""
+    def __init__(self, body: Body, form: UpdateForm) -> None:
+        """Expect bytes of `form` under the digest of `body`."""
         self._body = body
-        self._layout = layout
+        self._form = form
         self._hasher = blake3()
         self._seen = 0
-        self._is_bad = False  # some value is
-        self._rest = b""  # of a value that a piece broke off
+        self._values = RunningValues(form)
 
     def see(self, piece: bytes | memoryview) -> None:
         """Look at the bytes that come next."""
         self._hasher.update(piece)
-        values = self._values(piece)
+        self._values.see(memoryview(piece)[max(0, len(self._form.header) - self._seen) :])
         self._seen += len(piece)
-        self._is_bad = self._is_bad or not _fit(values)
 
     def finish(self, read: Callable[[int, int], memoryview]) -> None:
         """Raise what is wrong with the whole; `read` gives (offset, length) of it again.
@@ -53,36 +47,17 @@ class RunningCheck:
         Raises:
             LengthMismatch, DigestMismatch: it is not what was declared.
             MalformedWeights, NameMismatch, ShapeMismatch, ElementTypeMismatch: it is not of the
-                layout.
-            NotFinite, OutOfRange: a value cannot be added.
+                form.
+            NotFinite, OutOfRange, MalformedEncoding: a value cannot be added.
         """
         if self._seen != self._body.byte_length:
             raise LengthMismatch(got=self._seen, need=self._body.byte_length)
         got = self._hasher.hexdigest()
         if got != self._body.digest:
             raise DigestMismatch(got=got, need=self._body.digest)
-        header = len(self._layout.header)
+        header = len(self._form.header)
         beginning = read(0, min(self._seen, 2 * header + ENOUGH_TO_EXPLAIN))
-        check_header(beginning, self._layout, length=self._seen)
-        self._check_values(read, header)
-
-    def _values(self, piece: bytes | memoryview) -> NDArray[np.uint32]:
-        """Return the bits of the values that are whole now."""
-        data = memoryview(piece)[max(0, len(self._layout.header) - self._seen) :]
-        if self._rest:
-            data = memoryview(b"".join((self._rest, data)))
-        whole = len(data) - len(data) % FLOAT32_BYTES
-        self._rest = bytes(data[whole:])
-        return np.frombuffer(data[:whole], dtype="<u4")
-
-    def _check_values(self, read: Callable[[int, int], memoryview], header: int) -> None:
-        if not self._is_bad:
-            return
-        values = np.frombuffer(read(header, self._seen - header), dtype="<f4")
-        check_finite(values, self._layout)
-        check_range(values, self._layout)
-
-
-def _fit(bits: NDArray[np.uint32]) -> bool:
-    """Whether all values, given as their bits, are finite and below LIMIT in size."""
-    return bool((bits & _SIZE_BITS).max(initial=0) < _LIMIT_BITS)
+        check_header(beginning, self._form, length=self._seen)
+        if not self._values.all_fit:
+            data = np.frombuffer(read(header, self._seen - header), dtype=np.uint8)
+            explain(data, self._form)

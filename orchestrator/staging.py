@@ -27,9 +27,8 @@ from common.transfer import (
     LengthMismatch,
     OffsetMismatch,
 )
-from common.weights import FLOAT32_BYTES
-from orchestrator.aggregation import InMemory
 from orchestrator.checks import RunningCheck
+from orchestrator.decoding import Decoded
 from orchestrator.weight_store import StorageFailed
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from common.disk import Disk, File
     from common.ids import GatewayId, RunId
     from common.protocol import Body, Chunk
-    from common.weights import Layout
+    from common.update_form import UpdateForm
     from orchestrator.aggregation import Values
 
 BEGINNING = 4096  # bytes before the body
@@ -93,16 +92,16 @@ class Upload:
     fast, one at a time. What comes slowly is written, so that many of them take no memory.
     """
 
-    def __init__(self, open_file: Callable[[], OpenFile], body: Body, layout: Layout) -> None:
-        """Go on with what a file holds of `body`, which shall be an update of `layout`.
+    def __init__(self, open_file: Callable[[], OpenFile], body: Body, form: UpdateForm) -> None:
+        """Go on with what a file holds of `body`, which shall be an update of `form`.
 
         The file is opened with the first chunk: until then others may use it.
         """
         self._open_file = open_file
         self._opened: OpenFile | None = None
         self._body = body
-        self._layout = layout
-        self._check = RunningCheck(body, layout)
+        self._form = form
+        self._check = RunningCheck(body, form)
         self._held = body.offset
         self._is_caught_up = not self._held
         self._may_map = True
@@ -134,11 +133,10 @@ class Upload:
         """Return the update's values; raise what `RunningCheck.finish` raises."""
         self._catch_up()
         self._check.finish(self._read)
-        begin, size = BEGINNING + len(self._layout.header), self._layout.size
-        opened = self._file()
+        begin, opened = BEGINNING + len(self._form.header), self._file()
         if opened.room is None:
-            return StagedValues(opened.file, begin, size)
-        return InMemory(np.frombuffer(opened.room, dtype="<f4", offset=begin, count=size))
+            return Decoded(StagedBytes(opened.file, begin), self._form)
+        return Decoded(np.frombuffer(opened.room, dtype=np.uint8, offset=begin), self._form)
 
     @property
     def is_short(self) -> bool:
@@ -190,21 +188,19 @@ class Upload:
             raise StorageFailed(error) from error
 
 
-class StagedValues:
-    """The values of a checked update, read from its file block by block."""
+class StagedBytes:
+    """What lies behind the header of a checked update, read from its file piece by piece."""
 
-    def __init__(self, file: File, begin: int, size: int) -> None:
-        """Read `size` values that begin at byte `begin`; the file stays open as long as needed."""
+    def __init__(self, file: File, begin: int) -> None:
+        """Count from byte `begin` of the file on, which stays open as long as needed."""
         self._file = file
         self._begin = begin
-        self.size = size
 
-    def read(self, block: slice) -> NDArray[np.float32]:
-        """Return some values; raise StorageFailed."""
-        room = np.empty(min(block.stop, self.size) - block.start, dtype="<f4")
+    def __getitem__(self, place: slice) -> NDArray[np.uint8]:
+        """Return some bytes; raise StorageFailed."""
+        room = np.empty(place.stop - place.start, dtype=np.uint8)
         try:
-            begin = self._begin + block.start * FLOAT32_BYTES
-            got = self._file.read_into(room.data.cast("B"), begin)
+            got = self._file.read_into(room.data, self._begin + place.start)
         except OSError as error:
             raise StorageFailed(error) from error
         if got != room.nbytes:
@@ -244,7 +240,9 @@ class Staging:
             raise StorageFailed(error) from error
 
     @contextmanager
-    def receiving(self, slot: Slot, body: Body, layout: Layout, *, limit: int) -> Iterator[Upload]:
+    def receiving(
+        self, slot: Slot, body: Body, form: UpdateForm, *, limit: int
+    ) -> Iterator[Upload]:
         """Lend the file of an update; what another digest left in the slot is deleted.
 
         What it holds at the end is kept for a transfer that goes on, unless it was let go.
@@ -263,7 +261,7 @@ class Staging:
             raise UploadMoved(got=body.offset, held=held)
         self._busy.add(slot)
         try:
-            upload = Upload(partial(self._opened, slot, body.digest), body, layout)
+            upload = Upload(partial(self._opened, slot, body.digest), body, form)
             try:
                 yield upload
             finally:

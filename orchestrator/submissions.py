@@ -90,9 +90,9 @@ class Submissions:
         if already:
             return receipt
         slot = Slot(header.key.run_id, header.key.round, gateway)
-        layout = live.run.plan.task.layout
-        limit = min(self._max_update_bytes, longest(layout))
-        with self._staging.receiving(slot, header.body, layout, limit=limit) as upload:
+        form = live.run.plan.update_form
+        limit = min(self._max_update_bytes, longest(form.layout))
+        with self._staging.receiving(slot, header.body, form, limit=limit) as upload:
             async with self._turns.turn(late=upload.unmap):
                 await go_ahead()
                 try:
@@ -217,5 +217,8 @@ def open_slots(runs: Iterable[Run]) -> tuple[Slot, ...]:
 
 
 def longest(layout: Layout) -> int:
-    """Return how many bytes an update may declare: enough to say what is wrong with most."""
+    """Return how many bytes an update may declare: enough to say what is wrong with most.
+
+    A gateway that sends float32 where a shorter format was agreed shall hear so.
+    """
     return 2 * layout.byte_length + CHUNK_BYTES

@@ -25,6 +25,7 @@ from common.ids import RunId
 from common.protocol import RunState
 from common.tls import Role, TlsFiles
 from common.wire import plan_to_bytes
+from common.wire_formats import WireFormat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +49,7 @@ class Setting:
     tls: bool
     folder: Path  # where all of its state lies
     processes: int  # for the gateways
+    wire_format: WireFormat = WireFormat.FLOAT32
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +107,8 @@ class Federation(Running):
         """Run once for `count` rounds and one before, which is not measured."""
         self._runs += 1
         run, names = RunId(f"run-{self._runs}"), self._setting.names
-        begun = plan_to_bytes(plan(self.initial, names, count + 1))
+        wire_format = self._setting.wire_format
+        begun = plan_to_bytes(plan(self.initial, names, count + 1, wire_format))
 
         async def measure(operator: OperatorClient) -> tuple[list[float], RunStatus, memoryview]:
             await operator.start_run(run, begun)
@@ -120,7 +123,7 @@ class Federation(Running):
             raise RuntimeError(f"{status.state}: {status.reason}; see {self._setting.folder}")
         ends = moments[-(count + 1) :]
         seconds = tuple(later - earlier for earlier, later in pairwise(ends))
-        expected = after(self.initial, names, count + 1)
+        expected = after(self.initial, names, count + 1, wire_format)
         return Measured(run, seconds, bytes(data) == expected.to_bytes())
 
     @property

@@ -3,7 +3,8 @@
     python -m benchmarks.transport.gateway_process FOLDER ADDRESS plain|tls NAME [NAME …]
 
 The agent, its channel, the checks of what comes and goes and the store that keeps an update are
-the real ones. Instead of training and of the ledger's records there is one filled array.
+the real ones, and so is what writes the update in the plan's format. Instead of training and of
+the ledger's records there is one filled array.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from benchmarks.transport import plain
-from benchmarks.transport.model import TASK, TASK_DIGEST, constant
+from benchmarks.transport.model import TASK, TASK_DIGEST, update_of
 from benchmarks.transport.moments import Ears, ListeningClient
 from common import logs
 from common.allocator import GIB, keep_on_the_heap
@@ -25,16 +24,15 @@ from common.descriptors import allow_many
 from common.protocol import LedgerHead
 from common.retry import Backoff
 from common.tls import TlsFiles
-from common.weights import Weights
 from gateway.agent import Agent
 from gateway.gateway import ForeignWeights
 from gateway.policy import Accepted
 from gateway.updates import UpdateStore
 
 if TYPE_CHECKING:
-    from common.hyperparameters import Hyperparameters
     from common.ids import PlanId, RunId
     from common.plan import Plan
+    from common.update_form import Update
     from gateway.gateway import TrainRound
 
 
@@ -46,7 +44,7 @@ class ConstantGateway:
 
     def __init__(self, name: str, folder: Path) -> None:
         """Keep updates in `folder`."""
-        self._constant = np.float32(constant(name))
+        self._name = name
         self._updates = UpdateStore(folder)
         self._kept: list[Any] = []
         self._rounds = 0
@@ -58,21 +56,19 @@ class ConstantGateway:
 
     def review(self, _run: RunId, plan: Plan, _digest: PlanId) -> Accepted:
         """Accept whatever is asked."""
-        self._effective: Hyperparameters = plan.hyperparameters
-        return Accepted(self._effective, None)
+        self._form = plan.update_form
+        return Accepted(plan.hyperparameters, None)
 
     def gateway(self, _run: RunId) -> ConstantGateway:
         """Return what answers a round."""
         return self
 
-    def fed_round(self, train: TrainRound) -> Weights:
+    def fed_round(self, train: TrainRound) -> Update:
         """Check the parent as a gateway does; keep and return the constant difference."""
         delivered = train.parent
         if delivered.weights.digest != delivered.announced:
             raise ForeignWeights(got=delivered.weights.digest, announced=delivered.announced)
-        layout = delivered.weights.layout
-        update = Weights.with_room(layout)
-        update.values.fill(self._constant)
+        update = update_of(self._name, self._form)
         self._kept.append(self._updates.keep(update.data, update.digest))
         self._rounds += 1
         return update

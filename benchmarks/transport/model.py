@@ -1,8 +1,8 @@
 """A model of a given size with a transformer's tensors, and what the gateways make of it.
 
-Each gateway sends a constant of its own for a difference. The constants are multiples of 2^-12 and
-the weights are equal, so the average after any number of rounds is known to the last bit: each
-share of a constant is rounded to a multiple of 2^-40, as in `orchestrator.aggregation`, and added.
+Each gateway sends a constant of its own for a difference, rounded by a key of its own as the plan's
+wire format has it, so that the average after any number of rounds is known to the last bit: each share of a
+constant is rounded to a multiple of 2^-40, as in `orchestrator.aggregation`, and added.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from blake3 import blake3
 
 from common.hyperparameters import Hyperparameters
 from common.plan import (
@@ -21,10 +22,15 @@ from common.plan import (
     TaskSpec,
     Weighting,
 )
+from common.randomness import RandomStream
+from common.update_form import Update, UpdateForm
 from common.weights import FLOAT32_BYTES, Layout, Weights
+from common.wire_formats import WireFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 MIB = 1 << 20
 TASK = "constant"
@@ -68,16 +74,37 @@ def constant(gateway: str) -> float:
     return int(gateway.removeprefix("g")) * 2.0**-12
 
 
-def after(weights: Weights, gateways: Sequence[str], rounds: int) -> Weights:
+def update_of(gateway: str, form: UpdateForm) -> Update:
+    """Return what a gateway sends in each round; written anew each time, as a real one must."""
+    if form.wire_format is WireFormat.FLOAT32:
+        update = Update.with_room(form)
+        update.encoded.view("<f4").fill(constant(gateway))
+        return update
+    values = np.full(form.size, constant(gateway), dtype=np.float32)
+    return Update.of(form, values, RandomStream(blake3(gateway.encode()).digest()))
+
+
+def after(
+    weights: Weights, gateways: Sequence[str], rounds: int, wire_format: WireFormat
+) -> Weights:
     """Return what so many rounds make of `weights`."""
-    steps = [round(1 / len(gateways) * constant(gateway) * 2.0**40) for gateway in gateways]
-    values, mean = weights.values.copy(), sum(steps) * 2.0**-40
+    mean = _mean(UpdateForm(weights.layout, wire_format), gateways)
+    values = weights.values.copy()
     for _ in range(rounds):
-        values = (values + np.float64(mean)).astype(np.float32)
+        values = (values + mean).astype(np.float32)
     return Weights(weights.layout, values)
 
 
-def plan(weights: Weights, gateways: Sequence[str], rounds: int) -> Plan:
+def _mean(form: UpdateForm, gateways: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean of what was decoded: each share rounded to steps of 2^-40, then their sum."""
+    total = np.zeros(form.size)
+    for gateway in gateways:
+        decoded = update_of(gateway, form).values.astype(np.float64)
+        total += np.rint(decoded * (1 / len(gateways)) * 2.0**40)  # whole, below 2^53
+    return total * 2.0**-40
+
+
+def plan(weights: Weights, gateways: Sequence[str], rounds: int, wire_format: WireFormat) -> Plan:
     """Return the plan of a run over all `gateways`."""
     return Plan(
         name="transport",
@@ -89,4 +116,5 @@ def plan(weights: Weights, gateways: Sequence[str], rounds: int) -> Plan:
         privacy=Privacy(delta=1e-5, target_epsilon=50.0),
         hyperparameters=HYPERPARAMETERS,
         server=ServerOptimizer(learning_rate=1.0),
+        wire_format=wire_format,
     )

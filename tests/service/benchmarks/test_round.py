@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.round import measure
+from benchmarks.round import Wire, measure
 from benchmarks.transport.federation import Federation, Setting
 from benchmarks.transport.floor import Floor, Work
 from benchmarks.transport.places import state_folder
@@ -14,11 +14,18 @@ from benchmarks.transport.places import state_folder
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_rounds_and_their_floor_are_measured_and_correct(tls):
+@pytest.mark.parametrize(("tls", "wire"), [(False, "float32"), (True, "bf16"), (False, "int8")])
+def test_rounds_and_their_floor_are_measured_and_correct(tls, wire):
     with state_folder(Path(), durable=False) as folder:  # whose path is short enough for sockets
         work = Work(mib=2, gateways=3, folder=folder / "floor", durable=True)
-        setting = Setting(mib=2, gateways=3, tls=tls, folder=folder / "all", processes=2)
+        setting = Setting(
+            mib=2,
+            gateways=3,
+            tls=tls,
+            folder=folder / "all",
+            processes=2,
+            wire_format=Wire(wire).wire_format,
+        )
         with Floor(work) as floor, Federation(setting) as federation:
             line = measure(federation, floor, rounds=2).line()
     assert line["correct"] is True

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from common.clock import SystemClock
 from common.protocol import Body, Chunk, LedgerHead
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
+from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.config import Limits
 from orchestrator.database import open_database
@@ -212,7 +213,7 @@ def body(data: bytes, offset: int = 0) -> Body:
 
 
 def receiving(staging: Staging, of: Body, slot: Slot = SLOT):
-    return staging.receiving(slot, of, LAYOUT, limit=1000)
+    return staging.receiving(slot, of, UpdateForm(LAYOUT), limit=1000)
 
 
 def values_of(update) -> list[float]:

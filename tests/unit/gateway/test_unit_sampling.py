@@ -13,7 +13,7 @@ from common.randomness import RandomStream
 from gateway.charges import DataSetBinding
 from gateway.local_round import BegunRun
 from gateway.sampling import PoissonSampler
-from tests.unit.gateway.toys import DIGEST, terms
+from tests.unit.gateway.toys import DIGEST, plan, terms
 
 RATE, BATCHES = 0.2, 4000
 SIZES = [1] * 40 + [2] * 30 + [7] * 20 + [40] * 10
@@ -42,7 +42,7 @@ def sizes_pvalue(counts: list[int]) -> float:
 def batches() -> list[list[tuple[int, ...]]]:
     units = documents()
     of_run = terms(DataSetBinding("letters", DIGEST), unit=Unit.DOCUMENT)
-    run = BegunRun(of_run, 1, 20.0, PoissonSampler(RATE, len(units)), units)
+    run = BegunRun(of_run, 1, 20.0, PoissonSampler(RATE, len(units)), units, plan().update_form)
     stream = RandomStream(bytes(32))
     return [run.draw(stream) for _ in range(BATCHES)]
 
