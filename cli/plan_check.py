@@ -19,6 +19,7 @@ from common.accounting import (
 )
 from common.calibration import TargetOutOfReach, last_affordable_round, noise_for, rate_for
 from common.plan import Relation, Unit
+from common.wire_formats import WireFormat
 
 if TYPE_CHECKING:
     from common.plan import Plan
@@ -65,6 +66,8 @@ class PlanCheck(BaseModel):
     target_epsilon: float
     epsilon_at_bounds: float  # the most that an override can make a gateway spend
     is_within_target: bool
+    wire_format: WireFormat  # of updates; costs no privacy
+    update_bytes: int  # what each gateway sends in a round
     noise_to_signal: float  # of one round's averaged update, see `noise_to_signal`
     gateways: tuple[GatewayCost, ...]
     to_reach_target: Change  # from the plan's bounds
@@ -83,6 +86,8 @@ def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
         target_epsilon=target,
         epsilon_at_bounds=at_bounds,
         is_within_target=at_bounds <= target,
+        wire_format=plan.wire_format,
+        update_bytes=plan.update_form.byte_length,
         noise_to_signal=noise_to_signal(plan),
         gateways=tuple(_cost(plan, participant.gateway) for participant in plan.participants),
         to_reach_target=_changes(plan, target),

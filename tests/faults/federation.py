@@ -48,8 +48,15 @@ class Federation:
     task = TASK
     patience_s = PATIENCE_S  # with a run
 
-    def __init__(self, folder: Path, server: Server | None = None, **rounds: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: Server | None = None,
+        wire_format: str = "float32",
+        **rounds: object,
+    ) -> None:
         """Lay a federation out in `folder`, its journal in a database of `server`, else SQLite."""
+        self.wire_format = wire_format
         self.folder, self.server = folder, server
         self.database = f"sqlite:///{folder / 'orchestrator' / 'journal.db'}"
         if server is not None:
@@ -119,6 +126,7 @@ class Federation:
     def plan(self) -> dict[str, object]:
         return {
             "name": "tiny",
+            "wire_format": self.wire_format,
             "task": {"reference": self.task, "labels": ["no", "yes"]},
             "rounds": self.rounds,
             "privacy": {"delta": 1e-5, "target_epsilon": 50.0},

@@ -28,6 +28,7 @@ COUNTERSIGNATURES = "gateway/countersignatures.py"
 LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
+RUNNING_VALUES = "orchestrator/running_values.py"
 
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
@@ -312,6 +313,29 @@ BUGS = (
         faulty='    return getattr(error, "reason", RefusalReason.FAILED)\n',
         caught_by="tests/service/gateway/test_agent.py"
         "::test_a_round_that_fails_is_declined_without_a_word_of_why",
+    ),
+    Bug(
+        name="rounding by the noise's stream",
+        path=CHARGES,
+        sound='        return self._stream("rounding")\n',
+        faulty='        return self._stream("noise")\n',
+        caught_by=f"{ROUND}"
+        "::test_the_stream_that_rounds_is_not_that_of_the_noise_or_of_the_batches",
+    ),
+    Bug(
+        name="rounding drawn anew for one update",
+        path=CHARGES,
+        sound='        return self._stream("rounding")\n',
+        faulty='        return RandomStream(__import__("os").urandom(32))\n',
+        caught_by=f"{ROUND}::test_what_is_kept_and_sent_again_is_what_was_rounded_once",
+    ),
+    Bug(
+        name="int8 scales of any size",
+        path=RUNNING_VALUES,
+        sound="    return scales < np.float32(LIMIT / STEPS)\n",
+        faulty="    return np.isfinite(scales)\n",
+        caught_by="tests/unit/orchestrator/test_running_values.py"
+        "::test_what_cannot_be_added_is_seen_and_named",
     ),
     Bug(
         name="a field that is not in the manifest is sent",

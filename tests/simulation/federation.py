@@ -8,7 +8,8 @@ from random import Random
 
 from common.errors import FederationError
 from common.retry import Backoff
-from common.weights import Weights
+from common.update_form import Update
+from common.wire_formats import WireFormat
 from gateway.agent import Agent
 from gateway.config import GatewayConfig
 from gateway.policy import Policy
@@ -28,7 +29,7 @@ from tests.simulation.machines import Machine, templates
 from tests.simulation.network import Network
 from tests.simulation.operator import operate
 from tests.simulation.storms import ORCHESTRATOR, STRIKES, end_process
-from tests.simulation.training import LAYOUT, TASK, TaskLabels, drawn_plan
+from tests.simulation.training import TASK, TaskLabels, drawn_plan
 
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
 GRACE_S = 10.0
@@ -61,7 +62,8 @@ class Federation:
         self.databases.committed = self._committed
         self.loop.thread_delay = self._thread_delay
         self.names = NAMES[: self.random.randint(3, 5)]
-        self.plan = drawn_plan(self.random, self.names)
+        wire_format = Random(f"wire format {seed}").choice(tuple(WireFormat))
+        self.plan = drawn_plan(self.random, self.names, wire_format)
         self.machines = {n: self._machine(n) for n in (ORCHESTRATOR, *self.names)}
         self.checks = Checks(self.history, self.plan, folder, self._calm_s)
         self.databases.trained = self.checks.register.updates
@@ -255,7 +257,7 @@ class Federation:
 
     def trained(self, run, charged, values) -> None:
         process = PROCESS.get()
-        digest = Weights(LAYOUT, values).digest
+        update = Update.of(run.form, values, charged.rounding)
         charge = charged.charge
         entry = Trained(
             self.loop.time(),
@@ -263,8 +265,8 @@ class Federation:
             charge.terms.run,
             charge.round,
             charge.parent,
-            digest,
-            tuple(map(float, values)),
+            update.digest,
+            tuple(map(float, update.values)),
         )
         if process is not None and process.alive:
             self.history.add(entry)

@@ -19,6 +19,7 @@ import gateway.local_round
 from common.hyperparameters import Hyperparameters
 from common.plan import Participant, Plan, Privacy, Rounds, ServerOptimizer, TaskSpec, Unit
 from common.weights import Weights
+from common.wire_formats import WireFormat
 from gateway.charges import ChargedRound
 from gateway.local_round import BegunRun, TrainedRound
 from gateway.training import layout_of
@@ -91,7 +92,9 @@ INITIAL = Weights(LAYOUT, np.linspace(-1.0, 1.0, LAYOUT.size).astype(np.float32)
 TASK = NoTask()
 
 
-def plan_of(gateways: dict[str, int], rounds: Rounds, server: ServerOptimizer) -> Plan:
+def plan_of(
+    gateways: dict[str, int], rounds: Rounds, server: ServerOptimizer, wire_format: WireFormat
+) -> Plan:
     """Return a plan for gateways by name, with the units that each declares."""
     return Plan(
         name="none",
@@ -104,11 +107,12 @@ def plan_of(gateways: dict[str, int], rounds: Rounds, server: ServerOptimizer) -
         privacy=Privacy(delta=1e-5, target_epsilon=1000.0),
         hyperparameters=HYPERPARAMETERS,
         server=server,
+        wire_format=wire_format,
     )
 
 
-def drawn_plan(draw: Random, names: Sequence[str]) -> Plan:
-    """Return a plan for some gateways, of which all that matters to its rounds is drawn."""
+def drawn_plan(draw: Random, names: Sequence[str], wire_format: WireFormat) -> Plan:
+    """Return a plan for some gateways, of which all else that matters to its rounds is drawn."""
     count = draw.randint(1, 3)
     rounds = Rounds(
         count=count,
@@ -121,7 +125,7 @@ def drawn_plan(draw: Random, names: Sequence[str]) -> Plan:
         momentum=draw.choice((0.0, 0.9)),
         tail_average=draw.choice((0.0, 0.7)),
     )
-    return plan_of(dict(zip(names, UNITS, strict=False)), rounds, server)
+    return plan_of(dict(zip(names, UNITS, strict=False)), rounds, server, wire_format)
 
 
 def difference(charged: ChargedRound) -> np.ndarray:

@@ -153,6 +153,19 @@ def test_adaptive_clipping_that_cannot_be_is_refused_before_a_run_by_name(
         draft_plan(file)
 
 
+def test_a_wire_format_makes_updates_shorter_and_costs_no_epsilon(tmp_path):
+    file = tmp_path / "plan.toml"
+    task = {"reference": f"{TASK_FILE}:TASK", "labels": ["no", "yes"]}
+    file.write_text(tomli_w.dumps({**tables(wire_format="bfloat16"), "task": task}))
+    given, _ = draft_plan(file)
+    found = check_plan(given)
+    assert (found.wire_format, found.update_bytes) == ("bfloat16", given.update_form.byte_length)
+    assert check_plan(plan()).update_bytes - found.update_bytes > given.task.layout.size
+    assert found.gateways == check_plan(plan()).gateways
+    shown = CliRunner().invoke(app, ["plan", "check", str(file)])
+    assert f"one update: {found.update_bytes:,} bytes in bfloat16" in shown.output
+
+
 @pytest.mark.parametrize(("noise", "code", "word"), [(20.0, 0, "within"), (10.0, 1, "ABOVE")])
 def test_the_command_says_it_and_its_exit_code_too(tmp_path, noise, code, word):
     file = tmp_path / "plan.toml"

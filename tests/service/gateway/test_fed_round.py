@@ -16,10 +16,13 @@ from common.plan import Unit
 from common.protocol import RefusalReason
 from common.randomness import InsecureSeed
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from common.wire_formats import WireFormat
 from gateway.charges import (
     BudgetExhausted,
+    ChargedRound,
     Equivocation,
     LedgerUnreadable,
+    RoundCharge,
     RoundNotPlanned,
     RoundReleased,
     RunNotBegun,
@@ -46,6 +49,7 @@ from tests.unit.gateway.toys import (
 )
 
 GENEROUS = Policy(epsilon_budget=1e30)
+ROUNDED = ("bfloat16", "int8")
 ONE_STEP = HOW.model_copy(update={"local_steps": 1, "learning_rate": 1.0, "sampling_rate": 1.0})
 NOISE_ONLY = ONE_STEP.model_copy(update={"sampling_rate": 1e-9})  # every batch is empty
 
@@ -87,13 +91,22 @@ class Clinic:
         rules = SiteRules(name, "letters", policy, overrides or Overrides())
         return Gateway(site, self.ledger, updates, rules)
 
-    def begun(self, how: Hyperparameters = HOW, *, rounds: int = 5, **changes) -> Gateway:
+    def begun(
+        self,
+        how: Hyperparameters = HOW,
+        *,
+        rounds: int = 5,
+        wire_format: str = "float32",
+        **changes,
+    ) -> Gateway:
         gateway = self.restart(**changes)
-        assert isinstance(gateway.accept(RUN, self.plan(how, rounds=rounds), PLAN), Accepted)
+        agreed = self.plan(how, rounds=rounds, wire_format=wire_format)
+        assert isinstance(gateway.accept(RUN, agreed, PLAN), Accepted)
         return gateway
 
-    def plan(self, how: Hyperparameters = HOW, **changes):
-        return plan(how, net=self.net, **changes)
+    def plan(self, how: Hyperparameters = HOW, *, wire_format: str = "float32", **changes):
+        agreed = plan(how, net=self.net, **changes)
+        return agreed.model_copy(update={"wire_format": WireFormat(wire_format)})
 
     def train(self, number: int = 1, *, run: RunId = RUN, seed: int | None = None) -> TrainRound:
         """Ask for a round from the model's first weights, or from others."""
@@ -300,6 +313,54 @@ def test_killed_while_training_it_gives_the_same_bytes_again(clinic):
     (clinic.folder / "updates" / update.digest).unlink()
     assert clinic.begun().fed_round(clinic.train()).to_bytes() == update.to_bytes()
     assert clinic.charged() == [(RUN, 1, "ready")]
+
+
+@pytest.mark.parametrize("wire_format", ROUNDED)
+def test_what_is_kept_and_sent_again_is_what_was_rounded_once(clinic, wire_format):
+    form = clinic.plan(wire_format=wire_format).update_form
+    update = clinic.begun(wire_format=wire_format).fed_round(clinic.train())
+    assert len(update.data) == form.byte_length
+    assert (clinic.folder / "updates" / update.digest).read_bytes() == update.to_bytes()
+    assert clinic.ledger.charges()[0].update == update.digest
+    again = clinic.begun(wire_format=wire_format).fed_round(clinic.train())
+    assert again.to_bytes() == update.to_bytes()
+    (clinic.folder / "updates" / update.digest).unlink()
+    trained_again = clinic.begun(wire_format=wire_format).fed_round(clinic.train())
+    assert trained_again.to_bytes() == update.to_bytes()
+    assert clinic.charged() == [(RUN, 1, "ready")]
+
+
+@pytest.mark.parametrize("wire_format", ROUNDED)
+def test_rounding_comes_after_the_noise_and_changes_nothing_before_it(tmp_path, wire_format):
+    """The same seed in either format: the one is the other's values, encoded."""
+    exact, rounded = (Clinic(tmp_path / name) for name in ("exact", "rounded"))
+    updates = []
+    for clinic, changes in ((exact, {}), (rounded, {"wire_format": wire_format})):
+        clinic.folder.mkdir()
+        updates.append(clinic.begun(ONE_STEP, seed=7, **changes).fed_round(clinic.train()))
+        clinic.ledger.close()
+    values, got = updates[0].values, updates[1].values
+    width = np.abs(values) * 2.0**-8
+    if wire_format == "int8":
+        width = np.full(values.size, np.abs(values).max() / 127 * (1 + 2.0**-14))
+    assert (np.abs(got - values) <= width).all()
+    assert (got != values).any()
+
+
+def test_the_stream_that_rounds_is_not_that_of_the_noise_or_of_the_batches(clinic):
+    clinic.begun().fed_round(clinic.train())
+    booked = clinic.ledger.charges()[0]
+    charged = ChargedRound(
+        RoundCharge(booked.terms, booked.round, booked.parent, booked.event),
+        b"s" * 32,
+        booked.clipping_norm,
+        None,
+        fresh=True,
+    )
+    keys = {stream.key for stream in (charged.rounding, charged.noise, charged.sampling)}
+    assert len(keys) == 3
+    other = replace(charged, charge=replace(charged.charge, round=2))
+    assert other.rounding.key != charged.rounding.key
 
 
 def test_bytes_that_cannot_be_repeated_never_leave(clinic):

@@ -19,7 +19,10 @@ from common.plan import (
     Weighting,
     two_digits,
 )
+from common.update_form import UpdateForm
 from common.weights import Layout
+from common.wire_formats import WireFormat
+from common.wire_values import InvalidMessage
 
 VALUES = Hyperparameters(
     learning_rate=1.0, clipping_norm=1.0, noise_multiplier=2.0, sampling_rate=0.5, local_steps=2
@@ -93,6 +96,31 @@ def test_the_unit_travels_with_the_plan_and_is_part_of_its_name(unit):
     assert (wire.plan_id(data) == wire.plan_id(wire.plan_to_bytes(plan_of()))) == (
         unit is Unit.EXAMPLE
     )
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_the_wire_format_travels_with_the_plan_and_is_part_of_its_name(wire_format):
+    plan = plan_of(wire_format=wire_format)
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data) == plan
+    assert wire.plan_from_bytes(data).update_form == UpdateForm(plan.task.layout, wire_format)
+    assert (wire.plan_id(data) == wire.plan_id(wire.plan_to_bytes(plan_of()))) == (
+        wire_format is WireFormat.FLOAT32
+    )
+
+
+def test_a_plan_in_float32_has_the_name_that_it_had_before_there_were_formats():
+    name = wire.plan_id(wire.plan_to_bytes(plan_of()))
+    assert name == "6a9086c943b2ec4622fa4e2b848f7323158ff1fd01761737d34687692c4b0663"
+
+
+def test_a_format_that_is_not_known_is_refused():
+    message = wire.PLAN.to_message(plan_of())
+    message.wire_format = 99
+    with pytest.raises(InvalidMessage, match="wire_format"):
+        wire.plan_from_bytes(message.SerializeToString())
+    with pytest.raises(ValueError, match="wire_format"):
+        plan_of(wire_format="float16")
 
 
 def test_who_joins_a_round_travels_with_the_plan():
