@@ -22,6 +22,7 @@ SMALLEST_SCALE = np.float32(2.0**-100)  # of smaller values only zero or one ste
 _FRACTION_BITS = 16  # of a value over its scale, before it is rounded by as many random bits
 _LESS = 1 - 2.0**-22  # keeps rounding from carrying the largest value above 127
 _LARGEST = float(np.finfo(np.float32).max)
+_WITHOUT_SIGN = np.int32(0x7FFFFFFF)
 _SPARE = 16  # bytes of room that a stream asks for beyond what it writes
 
 
@@ -37,7 +38,7 @@ class Int8Encoder:
 
     def encode(self, block: Float32, scales: Float32, steps: NDArray[np.int8]) -> bool:
         """Write a block's scales and steps; return whether it fits, else nothing is written."""
-        found = _least_scales(block)
+        found = _least_scales(block, self._fixed[: block.size])
         if not are_possible(found).all():
             return False
         scales[:] = found
@@ -71,19 +72,23 @@ def multiply(values: Float32, factors: Float32) -> None:
         values[whole * SCALED :] *= factors[whole]
 
 
-def _least_scales(block: Float32) -> Float32:
+def _least_scales(block: Float32, room: NDArray[np.int32]) -> Float32:
     r"""Return the least scales s with :math:`127 s \ge |x|`, at least SMALLEST_SCALE; or NaN."""
-    largest = _magnitudes(block).astype(np.float64)
+    largest = _magnitudes(block, room).astype(np.float64)
     scales = (largest / STEPS).astype(np.float32)
     is_short = scales.astype(np.float64) * STEPS < largest  # exact: 24 bits times 7
     scales[is_short] = np.nextafter(scales[is_short], np.float32(np.inf))
     return np.maximum(scales, SMALLEST_SCALE)
 
 
-def _magnitudes(block: Float32) -> Float32:
-    """Return the largest magnitude of every SCALED values; NaN where one is NaN."""
+def _magnitudes(block: Float32, room: NDArray[np.int32]) -> Float32:
+    """Return the largest magnitude of every SCALED values; NaN where one is NaN.
+
+    Without their sign floats are ordered as their bits are, NaN last; numpy compares bits faster.
+    """
+    np.bitwise_and(block.view(np.int32), _WITHOUT_SIGN, out=room)
     whole = block.size // SCALED * SCALED
-    rows = block[:whole].reshape(-1, SCALED)
-    found = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-    rest = block[whole:]
-    return np.append(found, np.abs(rest).max()) if rest.size else found
+    found: NDArray[np.int32] = room[:whole].reshape(-1, SCALED).max(axis=1)
+    if whole < block.size:
+        found = np.append(found, room[whole:].max())
+    return found.view(np.float32)
