@@ -11,7 +11,7 @@ import pytest
 from cli.plan_file import read_plan
 from tests.faults.federation import SITES, Federation
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
