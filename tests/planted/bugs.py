@@ -327,7 +327,8 @@ BUGS = (
         path=CHARGES,
         sound='        return self._stream("rounding")\n',
         faulty='        return RandomStream(__import__("os").urandom(32))\n',
-        caught_by=f"{ROUND}::test_what_is_kept_and_sent_again_is_what_was_rounded_once",
+        caught_by=f"{ROUND}"
+        "::test_the_stream_that_rounds_is_not_that_of_the_noise_or_of_the_batches",
     ),
     Bug(
         name="int8 scales of any size",

@@ -359,6 +359,7 @@ def test_the_stream_that_rounds_is_not_that_of_the_noise_or_of_the_batches(clini
     )
     keys = {stream.key for stream in (charged.rounding, charged.noise, charged.sampling)}
     assert len(keys) == 3
+    assert charged.rounding.key in keys  # and no new one each time
     other = replace(charged, charge=replace(charged.charge, round=2))
     assert other.rounding.key != charged.rounding.key
 
