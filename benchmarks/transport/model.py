@@ -1,8 +1,8 @@
 """A model of a given size with a transformer's tensors, and what the gateways make of it.
 
 Each gateway sends a constant of its own for a difference, rounded by a key of its own as the plan's
-wire format has it, so that the average after any number of rounds is known to the last bit: each share of a
-constant is rounded to a multiple of 2^-40, as in `orchestrator.aggregation`, and added.
+wire format has it, so that the average after any number of rounds is known to the last bit: each
+share of a constant is rounded to a multiple of 2^-40, as in `orchestrator.aggregation`, and added.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def update_of(gateway: str, form: UpdateForm) -> Update:
 
 
 def after(
-    weights: Weights, gateways: Sequence[str], rounds: int, wire_format: WireFormat
+    weights: Weights,
+    gateways: Sequence[str],
+    rounds: int,
+    wire_format: WireFormat = WireFormat.FLOAT32,
 ) -> Weights:
     """Return what so many rounds make of `weights`."""
     mean = _mean(UpdateForm(weights.layout, wire_format), gateways)
@@ -104,7 +107,12 @@ def _mean(form: UpdateForm, gateways: Sequence[str]) -> NDArray[np.float64]:
     return total * 2.0**-40
 
 
-def plan(weights: Weights, gateways: Sequence[str], rounds: int, wire_format: WireFormat) -> Plan:
+def plan(
+    weights: Weights,
+    gateways: Sequence[str],
+    rounds: int,
+    wire_format: WireFormat = WireFormat.FLOAT32,
+) -> Plan:
     """Return the plan of a run over all `gateways`."""
     return Plan(
         name="transport",
