@@ -6,6 +6,7 @@ import pytest
 
 from common.hyperparameters import Overrides
 from common.randomness import InsecureSeed
+from common.update_form import Update
 from common.weights import Weights
 from gateway.gateway import DeliveredWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger
@@ -22,12 +23,12 @@ def test_an_update_is_that_of_the_processor(tmp_path, device, gradients):
     found, expected = (
         trained(tmp_path / f"{n}", where, gradients) for n, where in enumerate((device, "cpu"))
     )
-    assert found.layout == expected.layout
+    assert found.form == expected.form
     assert found.values == pytest.approx(expected.values, abs=1e-4)
     assert abs(found.values).max() > 0.01
 
 
-def trained(folder, device: str, gradients: GradientsBy) -> Weights:
+def trained(folder, device: str, gradients: GradientsBy) -> Update:
     """Train one round with seeded randomness."""
     folder.mkdir()
     site = Site(
