@@ -96,10 +96,12 @@ async def in_thread(work: Callable[[], ResultT]) -> ResultT:
     """
     thread = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        return await asyncio.shield(thread)
+        await asyncio.wait([thread])
     except asyncio.CancelledError:
         await asyncio.wait([thread])
+        thread.exception()  # it is for nobody any more
         raise
+    return thread.result()
 
 
 class Agent:

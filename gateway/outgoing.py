@@ -7,8 +7,6 @@ error of ours. There is no way to add metadata.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 PACKAGE = "federation.v1."
 CHUNK = "SubmitUpdateRequest.chunk"  # the one kind of chunk that a gateway sends
-GO_AHEAD_S = 10.0
 
 
 class NotInManifest(RequestError):
@@ -159,12 +156,10 @@ class OutgoingStream:
         """Return, once it is known, whether the orchestrator wants what follows.
 
         It lets a few bodies come at a time: bytes that were sent before would wait in its memory.
-        Where it says nothing for GO_AHEAD_S, they are sent all the same.
+        The wait has no end but the call's: of a thousand gateways the last waits for all others.
         """
-        with suppress(TimeoutError):
-            said = await asyncio.wait_for(self._call.initial_metadata(), GO_AHEAD_S)
-            return GO_AHEAD in said  # else it was answered; `response` says how
-        return True
+        said = await self._call.initial_metadata()
+        return GO_AHEAD in said  # else it was answered; `response` says how
 
     async def send(self, request: Message | Chunk) -> bool:
         """Send one more; return whether more can follow, which the call's end forbids.

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from common.errors import UnavailableError
 from common.protocol import Body, Chunk
-from common.transfer import Receiver, chunks_of
+from common.transfer import DigestMismatch, Receiver, chunks_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from common.client import OrchestratorClient
     from common.protocol import Receipt, UpdateHeader
     from common.retry import Backoff
 
 PATIENCE = 20  # tries in a row without a single byte more
+DAMAGED = 4  # tries of a whole body whose bytes were damaged: their file may be restored meanwhile
 
 
 async def fetch(
@@ -27,22 +28,39 @@ async def fetch(
 
     Raises:
         UnavailableError: the orchestrator did not answer, or brought nothing, PATIENCE times.
+        DigestMismatch: the bytes were damaged, DAMAGED times.
         RequestError: what came is not what `body` declares, or that is more than `limit` bytes.
     """
-    receiver = Receiver(body, limit=limit)
-    waits, failures = backoff.waits(), 0
+    waits, damaged = backoff.waits(), 0
+    while True:
+        receiver = Receiver(body, limit=limit)
+        await _fill(receiver, client, body, waits)
+        try:
+            return receiver.finish()
+        except DigestMismatch:
+            damaged += 1
+            if damaged == DAMAGED:
+                raise
+        await asyncio.sleep(next(waits))
+
+
+async def _fill(
+    receiver: Receiver, client: OrchestratorClient, body: Body, waits: Iterator[float]
+) -> None:
+    failures = 0
     while True:
         before = receiver.received
         try:
             async for part in client.fetch_weights(body.digest, receiver.received):
                 if isinstance(part, Chunk):
                     receiver.take(part)
-            return receiver.finish()
         except UnavailableError:
             failures = 0 if receiver.received > before else failures + 1
             if failures > PATIENCE:
                 raise
             await asyncio.sleep(next(waits))
+        else:
+            return
 
 
 async def send(client: OrchestratorClient, header: UpdateHeader, data: memoryview) -> Receipt:

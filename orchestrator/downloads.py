@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextlib import contextmanager
 from errno import EIO
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from orchestrator.turns import Turns
 from orchestrator.weight_store import StorageFailed, UnknownWeights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from common.ids import GatewayId, WeightsId
     from orchestrator.live_runs import LiveRuns
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.weight_store import WeightStore
 
 KEPT_CHUNKS = 24
-DOWNLOADS_AT_ONCE = 2
+DOWNLOADS_AT_ONCE = 1  # two were no faster, and took the memory of one more
 
 
 class OffsetPastEnd(RequestError):
@@ -50,10 +51,11 @@ class Downloads:
         if offset > length:
             raise OffsetPastEnd(got=offset, length=length)
         yield Body(digest, length, offset)
-        while offset < length:
-            chunk = await self._chunks.get(digest, offset)
-            yield chunk
-            offset += len(chunk.data)
+        with self._chunks.shared(digest):
+            while offset < length:
+                chunk = await self._chunks.get(digest, offset)
+                yield chunk
+                offset += len(chunk.data)
 
     async def for_gateway(
         self, gateway: GatewayId, digest: WeightsId, offset: int
@@ -65,19 +67,37 @@ class Downloads:
         of = [live for live in self._runs.at_hand() if _may_have(live.run, gateway, digest)]
         if not of:
             raise UnknownWeights(digest)
-        async with self._turns.turn():
-            async for part in self.for_operator(digest, offset):
-                if isinstance(part, Chunk):
-                    of[0].bytes_sent += len(part.data)
-                yield part
+        with self._chunks.shared(digest):  # also with those who wait for their turn
+            async with self._turns.turn():
+                async for part in self.for_operator(digest, offset):
+                    if isinstance(part, Chunk):
+                        of[0].bytes_sent += len(part.data)
+                    yield part
 
 
 class RecentChunks:
-    """The chunks that were read last: gateways that fetch side by side share them, packed."""
+    """The chunks that were read last: those who fetch the same weights share them, packed.
+
+    Once nobody fetches the weights, none of them is kept: their file may be restored meanwhile.
+    """
 
     def __init__(self, weights: WeightStore) -> None:
         self._weights = weights
+        self._sharing: Counter[WeightsId] = Counter()
         self._recent: OrderedDict[tuple[WeightsId, int], asyncio.Future[Chunk]] = OrderedDict()
+
+    @contextmanager
+    def shared(self, digest: WeightsId) -> Iterator[None]:
+        """Keep chunks of these weights inside the block."""
+        self._sharing[digest] += 1
+        try:
+            yield
+        finally:
+            self._sharing[digest] -= 1
+            if not self._sharing[digest]:
+                del self._sharing[digest]
+                for key in [key for key in self._recent if key[0] == digest]:
+                    del self._recent[key]
 
     async def get(self, digest: WeightsId, offset: int) -> Chunk:
         """Return what stands at `offset`, up to a multiple of CHUNK_BYTES; raise StorageFailed."""
@@ -91,8 +111,9 @@ class RecentChunks:
                 self._recent.popitem(last=False)
         else:
             self._recent.move_to_end(key)
+        await asyncio.wait([reading])  # which goes on for others where this caller is gone
         try:
-            return await asyncio.shield(reading)
+            return reading.result()
         except StorageFailed:
             self._recent.pop(key, None)  # perhaps it can be read later
             raise

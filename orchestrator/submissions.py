@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
-    from orchestrator.staging import Staging, Upload
+    from orchestrator.staging import Staging
+    from orchestrator.uploads import Upload
 
     ResultT = TypeVar("ResultT")
 
@@ -141,12 +142,12 @@ class Submissions:
     ) -> None:
         """Receive an update, check it, count it."""
         await self._receive(live, upload, chunks)
-        update = await _to_its_end(self._checking, upload.checked)
+        update = await to_its_end(self._checking, upload.checked)
         add = self._count(live, gateway, header, update)
         if add is None:
             return
         try:
-            await _to_its_end(self._folding, add)
+            await to_its_end(self._folding, add)
         except UnavailableError:
             self._runs.doubt(live, lost_sum=True)  # perhaps a part of the update is in it
             raise
@@ -162,7 +163,7 @@ class Submissions:
                 live.bytes_received += len(chunk.data)
                 some.append(chunk)
                 if len(some) == TOGETHER:
-                    await asyncio.shield(taking)
+                    await asyncio.wait([taking])
                 if taking.done():
                     taking.result()
                     taking = loop.run_in_executor(self._checking, upload.take_all, some)
@@ -193,17 +194,19 @@ class Submissions:
         return partial(live.sum.add, gateway, update, plan.weight(gateway))
 
 
-async def _to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
+async def to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
     """Return what `work` returns, done in a thread; broken off, wait until it has ended.
 
     Otherwise a file would be let go while a thread still uses it.
     """
     future = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
-        return await asyncio.shield(future)
+        await asyncio.wait([future])
     except asyncio.CancelledError:
         await asyncio.wait([future])
+        future.exception()  # it is for nobody any more: the call is gone
         raise
+    return future.result()
 
 
 def open_slots(runs: Iterable[Run]) -> tuple[Slot, ...]:

@@ -17,5 +17,6 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - so that no disk is measured
 def state_folder(folder: Path, *, durable: bool) -> Iterator[Path]:
     """Lend a folder below `folder`, or in memory where it need not be durable."""
     parent = folder if durable else MEMORY
+    parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fedgate-bench-", dir=parent) as state:
         yield Path(state).absolute()

@@ -56,6 +56,18 @@ async def test_only_so_many_are_kept(store):
     assert store.reads == KEPT_CHUNKS + 2
 
 
+async def test_nothing_is_kept_of_weights_that_nobody_fetches(store, tmp_path):
+    digest, recent = store.put(DATA), RecentChunks(store)
+    file = tmp_path / "weights" / digest
+    file.write_bytes(bytes(len(DATA)))
+    with recent.shared(digest):
+        with recent.shared(digest):
+            await recent.get(digest, 0)
+        file.write_bytes(DATA)
+        assert bytes((await recent.get(digest, 0)).data) == bytes(CHUNK_BYTES)
+    assert bytes((await recent.get(digest, 0)).data) == DATA[:CHUNK_BYTES]
+
+
 async def test_what_could_not_be_read_is_read_again(store, tmp_path):
     digest, recent = store.put(DATA), RecentChunks(store)
     file = tmp_path / "weights" / digest

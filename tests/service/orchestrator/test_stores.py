@@ -19,7 +19,8 @@ from orchestrator.fencing import Fence, JournalFailed, Superseded
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
-from orchestrator.staging import BEGINNING, Slot, Staging, UploadInProgress
+from orchestrator.staging import Slot, Staging, UploadInProgress
+from orchestrator.uploads import BEGINNING
 from orchestrator.weight_store import (
     DamagedWeights,
     StorageFailed,
