@@ -106,8 +106,13 @@ class Federation:
 
     def until_serving(self, name: str) -> float:
         """Return how many seconds it took until that orchestrator serves."""
-        began = time.monotonic()
-        self.until((self.folder / name / "address").exists, f"the {name} serves")
+        began, address = time.monotonic(), self.folder / name / "address"
+
+        def serves() -> bool:
+            assert self.processes[name].poll() is None, self.log(name)
+            return address.exists()
+
+        self.until(serves, f"the {name} serves")
         return time.monotonic() - began
 
     def start_gateway(self, site: str, point: str | None = None) -> None:
