@@ -64,14 +64,18 @@ async def _fill(
 
 
 async def send(client: OrchestratorClient, header: UpdateHeader, data: memoryview) -> Receipt:
-    """Send the part of an update that has not arrived; return the receipt.
+    """Send an update, or the part of it that has not arrived; return the receipt.
 
-    The same call again, after any error, sends the rest of the same bytes.
+    The same call again, after any error, sends the rest of the same bytes. Where all of it is
+    refused, the orchestrator is asked once what it has: mostly it has nothing, and is not asked.
     """
-    state = await client.get_upload(header.key, header.body.digest)
-    offset = len(data) if state.received else state.offset
-    resumed = replace(header, body=replace(header.body, offset=offset))
-    return await client.submit_update(resumed, _chunks(data, offset))
+    try:
+        return await client.submit_update(header, _chunks(data, 0))
+    except UnavailableError:
+        state = await client.get_upload(header.key, header.body.digest)
+        offset = len(data) if state.received else state.offset
+        resumed = replace(header, body=replace(header.body, offset=offset))
+        return await client.submit_update(resumed, _chunks(data, offset))
 
 
 async def _chunks(data: memoryview, offset: int) -> AsyncIterator[Chunk]:

@@ -151,7 +151,6 @@ async def test_what_is_not_paid_for_is_byte_identical_over_neighbouring_data(tel
         "GetConfig": 4,
         "AcceptPlan": 4,
         "FetchWeights": 6,
-        "GetUpload": 4,
         "SubmitUpdate": 10,  # four updates of two messages, two declines
     }
 
@@ -185,4 +184,4 @@ async def test_the_tap_sees_what_the_guard_lets_through(federation, tmp_path):
             record = await story.tell()
     on_the_wire = [message for raw in tap.connections() for message in messages(raw)]
     assert sorted(on_the_wire) == sorted(data for _, data in record.sent)
-    assert len(on_the_wire) == 34
+    assert len(on_the_wire) == 30
