@@ -68,6 +68,7 @@ class PlanCheck(BaseModel):
     is_within_target: bool
     wire_format: WireFormat  # of updates; costs no privacy
     update_bytes: int  # what each gateway sends in a round
+    keep_updates: bool  # whether the orchestrator stores them
     noise_to_signal: float  # of one round's averaged update, see `noise_to_signal`
     gateways: tuple[GatewayCost, ...]
     to_reach_target: Change  # from the plan's bounds
@@ -88,6 +89,7 @@ def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
         is_within_target=at_bounds <= target,
         wire_format=plan.wire_format,
         update_bytes=plan.update_form.byte_length,
+        keep_updates=plan.keep_updates,
         noise_to_signal=noise_to_signal(plan),
         gateways=tuple(_cost(plan, participant.gateway) for participant in plan.participants),
         to_reach_target=_changes(plan, target),

@@ -69,7 +69,8 @@ def _show(found: PlanCheck) -> None:
             for count in found.gateways[0].epsilon_after_round
         ],
     )
-    OUT.print(f"one update: {found.update_bytes:,} bytes in {found.wire_format}")
+    kept = ", KEPT by the orchestrator" if found.keep_updates else ""
+    OUT.print(f"one update: {found.update_bytes:,} bytes in {found.wire_format}{kept}")
     OUT.print(f"noise to signal in one averaged update: {found.noise_to_signal:.3g}")
     verdict = "within" if found.is_within_target else "ABOVE"
     OUT.print(

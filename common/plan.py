@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
+from operator import not_
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -187,6 +188,7 @@ class Plan(BaseModel):
     server: ServerOptimizer = ServerOptimizer()
     # left out where it is the default, so that plans of before keep their bytes and their names
     wire_format: Annotated[WireFormat, Field(exclude_if=_is_float32)] = WireFormat.FLOAT32
+    keep_updates: Annotated[bool, Field(exclude_if=not_)] = False  # at the orchestrator
 
     @cached_property
     def update_form(self) -> UpdateForm:

@@ -46,6 +46,7 @@ class RefusalReason(StrEnum):
     DELTA = "delta"
     FAILED = "failed"
     LEDGER_ROLLED_BACK = "ledger_rolled_back"
+    KEPT_UPDATES = "kept_updates"
 
 
 class WaitReason(StrEnum):

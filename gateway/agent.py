@@ -223,7 +223,15 @@ class Agent:
         spent, privacy = verdict.projected, self._plans[run][1].privacy
         promise = {"unit": str(privacy.unit), "relation": str(privacy.relation)}
         epsilon = spent.pld if spent else None
-        LOG.info("plan_accepted", run=run, epsilon=epsilon, delta=privacy.delta, **promise)
+        kept = self._plans[run][1].keep_updates
+        LOG.info(
+            "plan_accepted",
+            run=run,
+            epsilon=epsilon,
+            delta=privacy.delta,
+            updates_are_kept=kept,
+            **promise,
+        )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
         config = await self._client.get_config(run)

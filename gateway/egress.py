@@ -45,13 +45,13 @@ REASONS = OneOf(
     (
         *("NOT_INVITED", "OUTSIDE_BOUNDS", "NOISE_FLOOR", "EPSILON_BUDGET", "TARGET_EPSILON"),
         *("TASK_MISMATCH", "DATA_UNFIT", "EQUIVOCATION", "NOT_REPEATABLE", "DELTA", "FAILED"),
-        "LEDGER_ROLLED_BACK",
+        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES"),
     )
 )
 PLAN_FIELDS = OneOf(
     (
         *("participants", "privacy.unit", "privacy.delta", "privacy.target_epsilon"),
-        "rounds.count",
+        *("rounds.count", "keep_updates"),
         *("task.name", "task.digest", "task.labels", "task.layout"),
         *Hyperparameters.model_fields,
     )

@@ -42,6 +42,7 @@ class Policy(BaseModel):
     epsilon_budget: Positive  # for everything ever trained on a data set, at delta_ceiling
     delta_ceiling: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     noise_multiplier_floor: Positive | None = None
+    allow_kept_updates: bool = False  # on the orchestrator's disk, beyond the round
 
     @property
     def budget(self) -> Budget:
@@ -96,6 +97,7 @@ def review(
     refused = (
         _outside_bounds(plan, gateway, effective)
         or _not_adaptive(plan, gateway, effective)
+        or _kept(plan, policy)
         or _below_floor(effective, policy)
         or _above_delta(plan, policy)
         or _above_target(plan)
@@ -118,6 +120,13 @@ def _not_adaptive(plan: Plan, gateway: str, effective: Hyperparameters) -> Refus
     except RequestError as error:
         return Refused(RefusalReason.OUTSIDE_BOUNDS, error.field or "", str(error))
     return None
+
+
+def _kept(plan: Plan, policy: Policy) -> Refused | None:
+    if not plan.keep_updates or policy.allow_kept_updates:
+        return None
+    need = "false, as policy.allow_kept_updates is"
+    return _refused(RefusalReason.KEPT_UPDATES, Violation("keep_updates", "true", need, OWN_RULE))
 
 
 def _below_floor(effective: Hyperparameters, policy: Policy) -> Refused | None:

@@ -17,12 +17,13 @@ _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
 
 
 class Limits(BaseModel):
-    """How much may come in one body, in bytes."""
+    """How much may come in one body, and how much memory all runs together may need."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
+    max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
 
 
 class OrchestratorConfig(FileSettings):

@@ -14,11 +14,12 @@ from common.transfer import Receiver, receive
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
 from orchestrator.events import RunCancelled, ScoresRecorded
+from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
 from orchestrator.weight_store import UnknownWeights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 
 PAUSE_S = 0.001
+
+MIB = 1 << 20
 
 
 class InvalidName(RequestError):
@@ -70,6 +73,20 @@ class ModelTooLarge(RequestError):
         )
 
 
+class NoMemoryLeft(ConflictError):
+    """The runs that go on leave too little memory for another."""
+
+    field = "limits.max_runs_mib"
+
+    def __init__(self, *, need: int, taken: Mapping[RunId, int], limit: int) -> None:
+        by_run = ", ".join(f"{run_id!r} {mib}" for run_id, mib in taken.items()) or "none"
+        super().__init__(
+            f"this run needs {need} MiB of the orchestrator's memory, limits.max_runs_mib is "
+            f"{limit}, and taken are (MiB): {by_run}. Start it once one of them has ended, or "
+            "raise the limit"
+        )
+
+
 class Operations:
     """Runs are started, watched, scored and cancelled here."""
 
@@ -95,6 +112,7 @@ class Operations:
         Raises:
             InvalidMessage: the bytes are not a plan.
             WeightsMissing, MalformedWeights: the initial weights are not here, or do not fit.
+            NoMemoryLeft: other runs must end first.
             RunExists: the name was used for another plan.
         """
         if not is_name(run_id):
@@ -103,6 +121,7 @@ class Operations:
         if not self._is_started(run_id, digest):
             await asyncio.to_thread(self._check_initial_weights, plan)
         if not self._is_started(run_id, digest):
+            self._check_memory(plan)
             live = self._runs.create(run_id, plan, plan_bytes, digest)
             self._drive(run_id)
             if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
@@ -171,6 +190,12 @@ class Operations:
             raise RunExists(run_id)
         return True
 
+    def _check_memory(self, plan: Plan) -> None:
+        limit = self._limits.max_runs_mib
+        taken = {live.run.run_id: mib_of(live.run.plan) for live in self._runs.going_on()}
+        if limit is not None and (need := mib_of(plan)) + sum(taken.values()) > limit:
+            raise NoMemoryLeft(need=need, taken=taken, limit=limit)
+
     def _check_initial_weights(self, plan: Plan) -> None:
         layout, limit = plan.task.layout, self._limits.max_update_bytes
         if layout.byte_length > limit:
@@ -178,6 +203,18 @@ class Operations:
         if not self._weights.has(plan.initial_weights):
             raise WeightsMissing(plan.initial_weights)
         Weights.from_bytes(self._weights.get(plan.initial_weights), layout)
+
+
+def mib_of(plan: Plan) -> int:
+    """Return how much memory a run needs at most, in MiB.
+
+    The sum takes 8 bytes a value, the update that is being added 4, and each of the server's
+    momentum and tail average 16 while a round is published: what was, and what will be.
+    """
+    server = plan.server
+    has_tail = tail_length(server, plan.rounds.count) > 1
+    a_value = 12 + 16 * (server.momentum > 0) + 16 * has_tail
+    return -(-plan.task.layout.size * a_value // MIB)
 
 
 def _stage(run: Run) -> tuple[object, ...]:

@@ -93,7 +93,7 @@ class Orchestrator:
         self.ledger_heads = LedgerHeads(fence, federation, partial(load_or_make, shared))
         self.sessions = Sessions(self.runs, self._weights)
         self.submissions = Submissions(
-            self.runs, self.ledger_heads, self._staging, limits.max_update_bytes
+            self.runs, self.ledger_heads, self._staging, self._weights, limits.max_update_bytes
         )
         self.downloads = Downloads(self.runs, self._weights)
         self.operations = Operations(self.runs, self._weights, limits, self._drive)
@@ -156,6 +156,7 @@ class Orchestrator:
         while True:
             try:
                 self.runs.settle(live)
+                await self.submissions.count_kept(live)
                 if isinstance(step := self._next_step(live), Rest):
                     return
                 await self._take(live, step)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.errors import FederationError, UnavailableError
-from common.protocol import Receipt, UploadState
+import numpy as np
+
+from common.errors import ConflictError, FederationError, UnavailableError
+from common.protocol import Body, Receipt, UpdateHeader, UpdateKey, UploadState
 from common.transfer import CHUNK_BYTES, LengthMismatch
 from orchestrator.admission import check_header, has_declined, is_counted
 from orchestrator.aggregation import Accumulator
+from orchestrator.decoding import Decoded
 from orchestrator.events import GatewayDeclined, UpdateAccepted
 from orchestrator.pace import Pace
 from orchestrator.staging import Slot
 from orchestrator.turns import Turns
+from orchestrator.weight_store import DamagedWeights, UnknownWeights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from typing import TypeVar
 
     from common.ids import GatewayId
-    from common.protocol import Chunk, Decline, UpdateHeader, UpdateKey
+    from common.protocol import Chunk, Decline
     from common.weights import Layout
     from orchestrator.aggregation import Values
     from orchestrator.ledger_heads import LedgerHeads
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
     from orchestrator.staging import Staging
     from orchestrator.uploads import Upload
+    from orchestrator.weight_store import WeightStore
 
     ResultT = TypeVar("ResultT")
 
@@ -46,11 +52,18 @@ class Submissions:
     """What gateways send for the open rounds."""
 
     def __init__(
-        self, runs: LiveRuns, heads: LedgerHeads, staging: Staging, max_update_bytes: int
+        self,
+        runs: LiveRuns,
+        heads: LedgerHeads,
+        staging: Staging,
+        weights: WeightStore,
+        max_update_bytes: int,
     ) -> None:
+        """Stage what comes in `staging`; what a plan has kept goes to `weights`."""
         self._runs = runs
         self._heads = heads
         self._staging = staging
+        self._weights = weights
         self._max_update_bytes = max_update_bytes
         self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
@@ -107,6 +120,20 @@ class Submissions:
                 self._staging.let_go(upload)
         return receipt
 
+    async def count_kept(self, live: LiveRun) -> None:
+        """Count again what a restart left awaited and was kept: nobody has to send it again."""
+        run = live.run
+        if run.round is None or not run.plan.keep_updates:
+            return
+        for gateway, digest in sorted(run.round.awaited.items()):
+            with suppress(UnknownWeights, DamagedWeights, ConflictError):  # or it comes again
+                data = await to_its_end(self._checking, partial(self._weights.get, digest))
+                form = run.plan.update_form
+                update = Decoded(np.frombuffer(data, np.uint8, offset=len(form.header)), form)
+                key, body = UpdateKey(run.run_id, run.round.number), Body(digest, len(data))
+                header = UpdateHeader(key, run.plan_digest, run.round.parent, body)
+                await self._add(live, gateway, header, update)
+
     def decline(self, gateway: GatewayId, decline: Decline) -> Receipt:
         """Record that no update will come from the gateway for the round."""
         live = self._runs.get(decline.key.run_id)
@@ -143,6 +170,13 @@ class Submissions:
         """Receive an update, check it, count it."""
         await self._receive(live, upload, chunks)
         update = await to_its_end(self._checking, upload.checked)
+        if live.run.plan.keep_updates:
+            await to_its_end(self._checking, partial(upload.keep, self._weights))
+        await self._add(live, gateway, header, update)
+
+    async def _add(
+        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Values
+    ) -> None:
         add = self._count(live, gateway, header, update)
         if add is None:
             return

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from common.protocol import Body, Chunk
     from common.update_form import UpdateForm
     from orchestrator.aggregation import Values
+    from orchestrator.weight_store import WeightStore
 
 BEGINNING = 4096  # bytes before the body
 _HELD = struct.Struct("<Q")
@@ -94,6 +95,13 @@ class Upload:
         if opened.room is None:
             return Decoded(StagedBytes(opened.file, begin), self._form)
         return Decoded(np.frombuffer(opened.room, dtype=np.uint8, offset=begin), self._form)
+
+    def keep(self, store: WeightStore) -> None:
+        """Store a checked update under its digest, durable when this returns."""
+        with store.writing() as blob:
+            for start in range(0, self._held, CHUNK_BYTES):
+                blob.write(self._read(start, min(CHUNK_BYTES, self._held - start)))
+            blob.keep()
 
     @property
     def is_short(self) -> bool:

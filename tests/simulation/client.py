@@ -49,7 +49,7 @@ class SimulatedClient:
     async def submit_update(self, header, chunks):
         """Send chunks as they come; a copy of the call may carry them too."""
         calls = await self._begin("submit_update", header)
-        sender = self._process.spawn(self._send(calls, chunks), "chunks")
+        sender = self._process.spawn(self._send(calls, header, chunks), "chunks")
         try:
             return await self._heard(calls[0])
         finally:
@@ -57,17 +57,21 @@ class SimulatedClient:
             for call in calls:
                 call.abandon()  # the copy too: its chunks come no more
 
-    async def _send(self, calls: list[Call], chunks) -> None:
+    async def _send(self, calls: list[Call], header, chunks) -> None:
+        sent = b""
         async for chunk in chunks:
             if self._network.faults.strikes(Fault.STREAM_BREAK):
                 for call in calls:
                     call.break_off()
                 return
             copy = Chunk(chunk.offset, bytes(chunk.data))
+            sent += copy.data
             for call in calls:
                 call.up.send(call.requests.put, "message", copy)
         for call in calls:
             call.up.send(call.requests.put, "end")
+        if not header.body.offset:
+            self._network.updates.append((self._name, header, sent))
 
     async def _unary(self, name: str, *args):
         calls = await self._begin(name, *args)

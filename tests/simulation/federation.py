@@ -36,6 +36,7 @@ GRACE_S = 10.0
 STORM_S = 120.0
 SETTLE_S = 90.0
 MOST_STEPS = 400_000
+KEPT = 0.25  # of the runs have updates kept
 
 
 STORES_FAIL = (
@@ -63,7 +64,9 @@ class Federation:
         self.loop.thread_delay = self._thread_delay
         self.names = NAMES[: self.random.randint(3, 5)]
         wire_format = Random(f"wire format {seed}").choice(tuple(WireFormat))
-        self.plan = drawn_plan(self.random, self.names, wire_format)
+        keep = Random(f"keep updates {seed}").random() < KEPT
+        drawn = drawn_plan(self.random, self.names, wire_format)
+        self.plan = drawn.model_copy(update={"keep_updates": keep})
         self.machines = {n: self._machine(n) for n in (ORCHESTRATOR, *self.names)}
         self.checks = Checks(self.history, self.plan, folder, self._calm_s)
         self.databases.trained = self.checks.register.updates
@@ -195,7 +198,7 @@ class Federation:
             state=self.folder / machine.name,
             data_set="default",
             data=DataConfig(corpus="rows", site=machine.name),
-            policy=Policy(epsilon_budget=1000.0),
+            policy=Policy(epsilon_budget=1000.0, allow_kept_updates=True),
             task=TaskLabels(),
         )
         disk = ProcessDisk(machine.disk, process, self.faults)

@@ -14,6 +14,7 @@ import grpc
 
 from common.channel import _CLASSES
 from common.errors import FederationError, UnavailableError
+from common.protocol import UpdateHeader
 from orchestrator.rpc_errors import status_of
 from tests.simulation.calls import KEEPALIVE_S, Call, Connection, Link
 from tests.simulation.faults import Fault, Faults
@@ -36,6 +37,7 @@ class Network:
         self.links: dict[str, Link] = {}
         self.serving: Process | None = None
         self.programs: dict[Process, Any] = {}  # the Orchestrator of each process
+        self.updates: list[tuple[str, UpdateHeader, bytes]] = []  # that went out whole
 
     def world_later(self, delay_s: float, work: Callable[..., None], *args: object) -> None:
         self.loop.world.call_later(delay_s, work, *args)

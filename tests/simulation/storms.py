@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from common.errors import FederationError
 from common.protocol import UpdateHeader
 from common.transfer import chunks_of
-from common.weights import Weights
 from tests.simulation.faults import HARMLESS, Fault
-from tests.simulation.history import Called
 from tests.simulation.loop import Process
-from tests.simulation.training import LAYOUT
 
 if TYPE_CHECKING:
     from tests.simulation.federation import Federation, Machine
@@ -105,35 +99,28 @@ def jump(federation: Federation) -> bool:
 
 def replay(federation: Federation) -> bool:
     """Have an update that was sent before reach the orchestrator once more."""
-    server, trained = federation.network.serving, federation.checks.register.updates
-    entries = federation.history.entries
-    sent = [e for e in entries if isinstance(e, Called) and e.name == "submit_update"]
+    server, sent = federation.network.serving, federation.network.updates
     if server is None or not sent:
         return False
-    old = federation.random.choice(sent)
-    values = trained.get(old.args[0].body.digest)
-    if values is None:
-        return False
-    data = Weights(LAYOUT, np.array(values, dtype=np.float32)).to_bytes()
-    server.spawn(_send_again(federation, server, old, data), "replay")
+    server.spawn(_send_again(federation, server, *federation.random.choice(sent)), "replay")
     return True
 
 
-async def _send_again(federation: Federation, server: Process, old: Called, data: bytes) -> None:
-    header: UpdateHeader = replace(old.args[0], body=replace(old.args[0].body, offset=0))
-
+async def _send_again(
+    federation: Federation, server: Process, gateway: str, header: UpdateHeader, data: bytes
+) -> None:
     async def chunks():
         for chunk in chunks_of(data):
             await asyncio.sleep(0.01)
             yield chunk
 
-    seen = federation.network.programs[server].seen_by(old.gateway)
+    seen = federation.network.programs[server].seen_by(gateway)
     try:
         receipt = await seen.submit_update(header, chunks())
     except (*HARMLESS, FederationError) as error:
         federation.history.note(f"replay refused: {error!r:.120}")
     else:
-        federation.history.acted(server, old.gateway, "submit_update", (header,), receipt)
+        federation.history.acted(server, gateway, "submit_update", (header,), receipt)
 
 
 STRIKES: dict[Fault, Callable[[Federation], bool]] = {

@@ -15,11 +15,12 @@ from cli.main import app
 from common import wire
 from common.errors import ConflictError, FederationError, NotFound, RequestError
 from common.ids import RunId
-from common.plan import Privacy, Unit
+from common.plan import Privacy, ServerOptimizer, Unit
 from common.protocol import Body, Chunk, RunState, ScoreSet
 from common.tls import Role
 from common.weights import Layout, Weights
 from orchestrator.config import Limits
+from orchestrator.operations import mib_of
 from orchestrator.publishing import SumIncomplete, publish
 from orchestrator.runs import begin
 from protos.federation.v1 import operator_pb2 as pb
@@ -76,6 +77,35 @@ async def test_a_model_beyond_the_limit_is_refused(federation):
     async with federation.serving():
         with pytest.raises(RequestError, match=r"limits\.max_update_bytes"):
             await federation.start(PLAN)
+
+
+async def test_runs_that_need_more_memory_than_there_is_are_refused_until_one_has_ended(federation):
+    limits = Limits(max_runs_mib=2)
+    federation.config = federation.config.model_copy(update={"limits": limits})
+    async with federation.serving():
+        await federation.start(PLAN, "one")
+        await federation.start(PLAN, "two")
+        with pytest.raises(ConflictError, match=r"needs 1 MiB .*'two' 1, 'one' 1"):
+            await federation.start(PLAN, "three")
+        operator = await federation.start(PLAN, "two")  # it is there
+        await operator.cancel_run(RunId("one"))
+        await federation.start(PLAN, "three")
+
+
+@pytest.mark.parametrize(
+    ("server", "mib"),
+    [
+        ({}, 12),
+        ({"momentum": 0.5}, 28),
+        ({"tail_average": 0.5}, 28),
+        ({"momentum": 0.5, "tail_average": 0.5}, 44),
+    ],
+)
+def test_the_sum_and_what_the_server_remembers_take_memory(server, mib):
+    layout = Layout.of({"weight": (1 << 20,)})
+    task = PLAN.task.model_copy(update={"layout": layout})
+    optimizer = ServerOptimizer(learning_rate=1.0, **server)
+    assert mib_of(PLAN.model_copy(update={"task": task, "server": optimizer})) == mib
 
 
 async def test_uploaded_weights_come_back(olga):

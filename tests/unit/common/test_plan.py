@@ -109,6 +109,14 @@ def test_the_wire_format_travels_with_the_plan_and_is_part_of_its_name(wire_form
     )
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_whether_updates_are_kept_travels_with_the_plan_and_is_part_of_its_name(keep):
+    plan = plan_of(keep_updates=keep)
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data) == plan
+    assert (wire.plan_id(data) == wire.plan_id(wire.plan_to_bytes(plan_of()))) == (not keep)
+
+
 def test_a_plan_in_float32_has_the_name_that_it_had_before_there_were_formats():
     name = wire.plan_id(wire.plan_to_bytes(plan_of()))
     assert name == "6a9086c943b2ec4622fa4e2b848f7323158ff1fd01761737d34687692c4b0663"

@@ -33,6 +33,17 @@ def test_a_gateway_that_is_not_invited_is_told_so():
     assert verdict == Refused(RefusalReason.NOT_INVITED, "participants", sentence)
 
 
+def test_updates_are_kept_only_where_the_site_allows_it():
+    offered = plan(CHEAP).model_copy(update={"keep_updates": True})
+    verdict = judged(offered)
+    assert (verdict.reason, verdict.field) == (RefusalReason.KEPT_UPDATES, "keep_updates")
+    assert verdict.sentence == (
+        "keep_updates = true: this gateway's policy requires false, as policy.allow_kept_updates is"
+    )
+    assert isinstance(judged(offered, allow_kept_updates=True), Accepted)
+    assert isinstance(judged(plan(CHEAP), allow_kept_updates=True), Accepted)
+
+
 def test_less_noise_than_this_gateways_floor_is_refused():
     verdict = judged(plan(), noise_multiplier_floor=2.5)
     assert (verdict.reason, verdict.field) == (RefusalReason.NOISE_FLOOR, "noise_multiplier")
