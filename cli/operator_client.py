@@ -34,7 +34,7 @@ class OperatorClient(Client):
     def _use(self, channel: grpc.aio.Channel) -> None:
         self._stub = OperatorServiceStub(cast("grpc.aio.Channel", FramedChannel(channel)))
 
-    async def upload_weights(self, data: bytes) -> WeightsId:
+    async def upload_weights(self, data: bytes | memoryview) -> WeightsId:
         """Store weights, canonical safetensors bytes; return the digest that names them."""
 
         async def requests() -> AsyncIterator[Any]:

@@ -24,6 +24,7 @@ from cli.operator_client import OperatorClient
 from common.ids import RunId
 from common.protocol import RunState
 from common.tls import Role, TlsFiles
+from common.transfer import digest_of
 from common.wire import plan_to_bytes
 from common.wire_formats import WireFormat
 
@@ -101,7 +102,7 @@ class Federation(Running):
     def start_from(self, weights: Weights) -> None:
         """Let the runs that follow start from `weights`."""
         self.initial = weights
-        self._ask(lambda operator: operator.upload_weights(weights.to_bytes()))
+        self._ask(lambda operator: operator.upload_weights(weights.data))
 
     def rounds(self, count: int) -> Measured:
         """Run once for `count` rounds and one before, which is not measured."""
@@ -124,7 +125,7 @@ class Federation(Running):
         ends = moments[-(count + 1) :]
         seconds = tuple(later - earlier for earlier, later in pairwise(ends))
         expected = after(self.initial, names, count + 1, wire_format)
-        return Measured(run, seconds, bytes(data) == expected.to_bytes())
+        return Measured(run, seconds, digest_of(data) == expected.digest)
 
     @property
     def orchestrator_log(self) -> str:

@@ -26,6 +26,7 @@ from common.randomness import RandomStream
 from common.update_form import Update, UpdateForm
 from common.weights import FLOAT32_BYTES, Layout, Weights
 from common.wire_formats import WireFormat
+from orchestrator.aggregation import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,12 @@ def layout(mib: int) -> Layout:
 
 def initial(mib: int, seed: int = 1) -> Weights:
     """Return weights that a run starts from; the same ones for the same seed."""
-    shape = layout(mib)
-    generator = np.random.default_rng(seed)
-    return Weights(shape, generator.standard_normal(shape.size, dtype=np.float32))
+    shape, generator = layout(mib), np.random.default_rng(seed)
+    room = np.empty(shape.byte_length, dtype=np.uint8)  # a second copy of 2.5 GiB would not fit
+    begin = len(shape.header)
+    room[:begin] = np.frombuffer(shape.header, dtype=np.uint8)
+    generator.standard_normal(dtype=np.float32, out=room[begin:].view("<f4"))
+    return Weights.from_bytes(room.data, shape)
 
 
 def constant(gateway: str) -> float:
@@ -93,13 +97,20 @@ def after(
     """Return what so many rounds make of `weights`."""
     mean = _mean(UpdateForm(weights.layout, wire_format), gateways)
     values = weights.values.copy()
-    for _ in range(rounds):
-        values = (values + mean).astype(np.float32)
+    for block in blocks(values.size):
+        step = mean if mean.size == 1 else mean[block]
+        for _ in range(rounds):
+            values[block] = values[block] + step
     return Weights(weights.layout, values)
 
 
 def _mean(form: UpdateForm, gateways: Sequence[str]) -> NDArray[np.float64]:
-    """Return the mean of what was decoded: each share rounded to steps of 2^-40, then their sum."""
+    """Return the mean of what was decoded: each share rounded to steps of 2^-40, then their sum.
+
+    One value for all where nothing is rounded at random.
+    """
+    if form.wire_format is WireFormat.FLOAT32:
+        form = UpdateForm(Layout.of({"value": (1,)}))
     total = np.zeros(form.size)
     for gateway in gateways:
         decoded = update_of(gateway, form).values.astype(np.float64)
