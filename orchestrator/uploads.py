@@ -42,20 +42,33 @@ class OpenFile:
     file: File
     room: memoryview | None = None
 
+    def close(self) -> None:
+        """Let the file go; its mapping goes with the last who reads it."""
+        self.file.close()
+        self.room = None
+
 
 class Upload:
     """A file that grows by chunks until it holds the body that was declared; checked as it grows.
 
-    One thread at a time may use it. It is mapped into memory until `unmap`: for bodies that come
-    fast, one at a time. What comes slowly is written, so that many of them take no memory.
+    One thread at a time may use it. It is mapped into memory until `unmap`, where `may_map` allows
+    it: for bodies that come fast, one at a time. What comes slowly is written, so that many of
+    them take no memory.
     """
 
-    def __init__(self, open_file: Callable[[], OpenFile], body: Body, form: UpdateForm) -> None:
+    def __init__(
+        self,
+        open_file: Callable[[], OpenFile],
+        may_map: Callable[[OpenFile], bool],
+        body: Body,
+        form: UpdateForm,
+    ) -> None:
         """Go on with what a file holds of `body`, which shall be an update of `form`.
 
         The file is opened with the first chunk: until then others may use it.
         """
         self._open_file = open_file
+        self._others_let_map = may_map
         self._opened: OpenFile | None = None
         self._body = body
         self._form = form
@@ -120,7 +133,7 @@ class Upload:
     def close(self) -> None:
         """Let the file go, if it was not given up; what it holds stays."""
         if self._opened is not None:
-            self._opened.file.close()
+            self._opened.close()
 
     def _file(self) -> OpenFile:
         if self._opened is None:
@@ -129,7 +142,7 @@ class Upload:
 
     def _write(self, data: bytes | memoryview, place: int) -> None:
         opened, need = self._file(), BEGINNING + self._body.byte_length
-        if not self._may_map:
+        if not self._may_map or not self._others_let_map(opened):
             opened.room = None
         elif opened.room is None or len(opened.room) < need:
             opened.room = opened.file.room(need)
