@@ -53,10 +53,12 @@ class Federation:
         folder: Path,
         server: Server | None = None,
         wire_format: str = "float32",
+        *,
+        keep_updates: bool = False,
         **rounds: object,
     ) -> None:
         """Lay a federation out in `folder`, its journal in a database of `server`, else SQLite."""
-        self.wire_format = wire_format
+        self.wire_format, self.keep_updates = wire_format, keep_updates
         self.folder, self.server = folder, server
         self.database = f"sqlite:///{folder / 'orchestrator' / 'journal.db'}"
         if server is not None:
@@ -122,7 +124,7 @@ class Federation:
             "data_set": site,
             "task": {"reference": self.task, "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": site},
-            "policy": {"epsilon_budget": 50.0},
+            "policy": {"epsilon_budget": 50.0, "allow_kept_updates": self.keep_updates},
         }
         self._write(f"{site}.toml", Role.GATEWAY, site, tables)
         arguments = ["gateway", "run", *self._config(site), "--insecure-deterministic", SEED]
@@ -132,6 +134,7 @@ class Federation:
         return {
             "name": "tiny",
             "wire_format": self.wire_format,
+            "keep_updates": self.keep_updates,
             "task": {"reference": self.task, "labels": ["no", "yes"]},
             "rounds": self.rounds,
             "privacy": {"delta": 1e-5, "target_epsilon": 50.0},

@@ -23,6 +23,7 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "gateway.ledger_desk.Desk.image": "a copy that is thrown away",
     "gateway.merging._add": "a command: test_kill_merge.py",
     "orchestrator.operations.Operations.start_run": "calls `create` of the runs, no file",
+    "orchestrator.uploads.Upload.keep": "only where a plan asks for it: test_kill_kept.py",
 }
 
 
