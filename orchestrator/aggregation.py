@@ -85,19 +85,6 @@ class Values(Protocol):
         """Return those of `block`, which the next call may overwrite."""
 
 
-class InMemory:
-    """Values that lie in an array."""
-
-    def __init__(self, values: NDArray[np.float32]) -> None:
-        """Give out views of `values`, shape (size,)."""
-        self._values = values
-        self.size = values.size
-
-    def read(self, block: slice) -> NDArray[np.float32]:
-        """Return those of `block`."""
-        return self._values[block]
-
-
 class Accumulator:
     """The running sum of one round, in steps of 2^-40; one thread at a time may use it.
 

@@ -12,6 +12,19 @@ from orchestrator.server_optimizer import OptimizerState, ServerStep, tail_lengt
 BLOCK = 7  # values; it divides nothing
 
 
+class InMemory:
+    """Values that lie in an array."""
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        """Give out views of `values`, shape (size,)."""
+        self._values = values
+        self.size = values.size
+
+    def read(self, block: slice) -> NDArray[np.float32]:
+        """Return those of `block`."""
+        return self._values[block]
+
+
 def mean_of(total: Accumulator) -> NDArray[np.float64]:
     """Return the mean of all values."""
     return total.mean(slice(0, total.memory.size))

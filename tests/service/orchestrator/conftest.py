@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from sqlalchemy import Engine
 
 from cli.operator_client import OperatorClient
 from common import wire
@@ -17,6 +18,7 @@ from common.tls import Role, TlsFiles
 from common.weights import Weights
 from gateway.client import GrpcClient
 from orchestrator.config import OrchestratorConfig
+from orchestrator.database import open_database
 from orchestrator.server import Listening, listening
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import weights_pb2
@@ -87,6 +89,14 @@ class Federation:
         await operator.upload_weights(initial.to_bytes())
         await operator.start_run(RunId(run_id), wire.plan_to_bytes(plan))
         return operator
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An open database, in each engine."""
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

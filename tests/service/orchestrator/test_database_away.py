@@ -14,7 +14,6 @@ from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet
 from orchestrator.config import Limits
-from orchestrator.database import open_database
 from orchestrator.events import (
     PlanAccepted,
     Restarted,
@@ -68,13 +67,6 @@ class Failing:
             if self.is_kept:
                 connection.connection.dbapi_connection.commit()
             raise OperationalError("COMMIT", {}, ConnectionError("the database is gone"))
-
-
-@pytest.fixture
-def engine(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet, Stop, StopReason
 from orchestrator.admission import RunEnded, UnknownRun
 from orchestrator.config import Limits
-from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted, ScoresRecorded
 from orchestrator.fencing import Fence
 from orchestrator.journal import Journal
@@ -29,13 +28,6 @@ PLAN_BYTES = wire.plan_to_bytes(PLAN)
 PLAN_ID = wire.plan_id(PLAN_BYTES)
 NAMES = tuple(RunId(f"run-{number}") for number in range(KEPT_ENDED + 4))
 SCORES = ScoreSet(0, "dev", INITIAL.digest, f1=0.5, precision=0.25, recall=1.0, support=7)
-
-
-@pytest.fixture
-def engine(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.config import Limits
-from orchestrator.database import open_database
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
 from orchestrator.journal import Journal
@@ -38,13 +37,6 @@ DATA, OTHERS = UPDATE.to_bytes(), Weights(LAYOUT, np.ones(6, dtype=np.float32)).
 BLOB = b"some weights"
 SLOT = Slot("r", 1, "a")
 HEAD = LedgerHead(5, "5" * 64)
-
-
-@pytest.fixture
-def engine(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from orchestrator.aggregation import (
     LIMIT,
     STEP,
     Accumulator,
-    InMemory,
     OutOfRange,
     anchored,
     check_range,
 )
-from tests.averaging import mean_of
+from tests.averaging import InMemory, mean_of
 
 IN_RANGE = st.floats(-2047.9375, 2047.9375, width=32)
 UPDATES = st.lists(st.lists(IN_RANGE, min_size=3, max_size=3), min_size=1, max_size=6)

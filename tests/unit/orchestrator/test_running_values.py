@@ -16,10 +16,10 @@ from common.randomness import KEY_BYTES, RandomStream
 from common.update_form import Update, UpdateForm
 from common.weights import Layout, NotFinite
 from common.wire_formats import MalformedEncoding, WireFormat, check_encoded, decode
-from orchestrator.aggregation import BLOCK, LIMIT, Accumulator, InMemory, OutOfRange
+from orchestrator.aggregation import BLOCK, LIMIT, Accumulator, OutOfRange
 from orchestrator.decoding import Decoded
 from orchestrator.running_values import RunningValues, explain
-from tests.averaging import mean_of
+from tests.averaging import InMemory, mean_of
 
 SIZE = 600
 LAYOUT = Layout.of({"a": (500,), "b": (100,)})

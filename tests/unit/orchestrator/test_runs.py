@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.ids import GatewayId
 from common.plan import Rounds, WhenAbandoned
 from common.protocol import Effective, Refusal, RefusalReason, RunState, ScoreSet
-from orchestrator.aggregation import Accumulator, InMemory
+from orchestrator.aggregation import Accumulator
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
@@ -36,7 +36,7 @@ from orchestrator.runs import Hold, Run, absent, advance_run, begin
 from orchestrator.selection import Presence
 from orchestrator.server_optimizer import OptimizerState
 from orchestrator.steps import Await, Complete, PassDeadline, Publish, Rest, next_step, why_on_hold
-from tests.averaging import final_model, mean_of, server_step
+from tests.averaging import InMemory, final_model, mean_of, server_step
 from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, difference, plan_of
 
 ALL = frozenset("abc")
