@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
 
-
-PAUSE_S = 0.001
-
 MIB = 1 << 20
+PAUSE_S = 0.001  # for each gateway, between two states that a watcher is told
 
 
 class InvalidName(RequestError):
