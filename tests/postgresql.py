@@ -41,10 +41,12 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = count(1)
-        self._as: dict[str, object] = {}
+        self._as: list[str] = []
         if os.geteuid() == 0:  # which PostgreSQL refuses to run as
             account = _account()
-            self._as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            # subprocess' own user= makes it fork, which kills a child while gRPC's threads run.
+            ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+            self._as = ["setpriv", *ids]
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         self.port = _free_port()
         settings = {"fsync": "on", "full_page_writes": "on"} if fsync else _UNSAFE
@@ -59,19 +61,18 @@ class Server:
         self._call("initdb", "-U", USER, f"--pwfile={secret}", "--encoding=UTF8", *options)
 
     def _call(self, program: str, *arguments: str) -> None:
-        command = [self.bin / program, "-D", self.folder / "data", *arguments]
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=self.folder, **self._as
-        )
+        command = [*self._as, self.bin / program, "-D", self.folder / "data", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.folder)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
         """Return once it answers."""
         settings = [f"-c{name}={value}" for name, value in self._settings.items()]
-        command = [self.bin / "postgres", "-D", self.folder / "data", "-p", str(self.port)]
+        data = ["-D", self.folder / "data"]
+        command = [*self._as, self.bin / "postgres", *data, "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *settings], stdout=log, stderr=log, cwd=self.folder, **self._as
+                [*command, *settings], stdout=log, stderr=log, cwd=self.folder
             )
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
