@@ -5,7 +5,6 @@ Bytes survive a crash of the machine once their file was synced, names once thei
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
@@ -28,12 +27,6 @@ class File(Protocol):
 
     def read_into(self, room: Room, offset: int) -> int:
         """Fill `room` from `offset` on; return how many bytes there were."""
-
-    def room(self, byte_length: int) -> memoryview:
-        """Return its first bytes to be read and written in place; there is space for all of them.
-
-        What is written there survives this process, as what `write` writes does.
-        """
 
     def sync(self) -> None:
         """Return once its bytes are durable."""
@@ -113,14 +106,6 @@ class SystemFile:
                 break
             left, offset = left[got:], offset + got
         return offset - start
-
-    def room(self, byte_length: int) -> memoryview:
-        """Return its first bytes to be read and written in place; there is space for all of them.
-
-        A full disk is an error here: found by a write through the mapping it would end the process.
-        """
-        os.posix_fallocate(self._descriptor, 0, byte_length)
-        return memoryview(mmap.mmap(self._descriptor, byte_length))
 
     def sync(self) -> None:
         """Return once its bytes are durable."""

@@ -78,7 +78,6 @@ class Staging:
         self._folder = folder
         self._busy: set[Slot] = set()
         self._spare: OpenFile | None = None
-        self._mapped: OpenFile | None = None  # the one that may be: a model's size of memory
         self._files = RLock()  # over names and the spare: uploads open theirs in threads
 
     def held(self, slot: Slot, digest: str) -> int:
@@ -113,7 +112,7 @@ class Staging:
             raise UploadMoved(got=body.offset, held=there)
         self._busy.add(slot)
         try:
-            upload = Upload(partial(self._opened, slot, body.digest), self._may_map, body, form)
+            upload = Upload(partial(self._opened, slot, body.digest), body, form)
             try:
                 yield upload
             finally:
@@ -127,7 +126,7 @@ class Staging:
             opened = upload.give_up()
             if self._spare is None and self._spares(opened):
                 return
-            opened.close()
+            opened.file.close()
             with suppress(OSError):
                 self._disk.unlink(opened.path)  # or a sweep does
 
@@ -140,18 +139,12 @@ class Staging:
         opened.path, self._spare = spare, opened
         return True
 
-    def _may_map(self, opened: OpenFile) -> bool:
-        with self._files:
-            if self._mapped is None or self._mapped.room is None:
-                self._mapped = opened
-            return self._mapped is opened
-
     def sweep(self, live: Collection[Slot]) -> None:
         """Delete every file that belongs to none of the `live` slots."""
         prefixes = tuple(slot.prefix for slot in live) + tuple(s.prefix for s in self._busy)
         with self._files:
             if self._spare is not None and not prefixes:
-                self._spare.close()
+                self._spare.file.close()
                 self._spare = None
             kept = prefixes if self._spare is None else (*prefixes, SPARE)
             for name in self._disk.names(self._folder):

@@ -107,7 +107,7 @@ class Submissions:
         form = live.run.plan.update_form
         limit = min(self._max_update_bytes, longest(form.layout))
         with self._staging.receiving(slot, header.body, form, limit=limit) as upload:
-            async with self._turns.turn(late=upload.unmap):
+            async with self._turns.turn():
                 await go_ahead()
                 try:
                     await self._take(live, gateway, header, upload, chunks)

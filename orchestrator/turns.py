@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 PATIENCE_S = 2.0
 
@@ -20,8 +20,8 @@ class Turns:
         self._free = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
-    async def turn(self, *, late: Callable[[], object] | None = None) -> AsyncIterator[None]:
-        """Wait for a turn, and have it inside the block; `late` is called if it takes too long."""
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it inside the block."""
         await self._free.acquire()
         is_taken = True
 
@@ -31,12 +31,7 @@ class Turns:
                 is_taken = False
                 self._free.release()
 
-        def give_back_late() -> None:
-            if late is not None:
-                late()
-            give_back()
-
-        timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back_late)
+        timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back)
         try:
             yield
         finally:

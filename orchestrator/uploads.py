@@ -1,4 +1,4 @@
-"""One update on its way into its file: checked as it grows, mapped into memory while it comes fast.
+"""One update on its way into its file, checked as it grows; none of it stays in memory.
 
 A file begins with a block that says how many of the bytes behind it have come; it is written after
 them, so that a file can be used again for another update.
@@ -36,46 +36,30 @@ _HELD = struct.Struct("<Q")
 
 @dataclass
 class OpenFile:
-    """A file that updates are staged in, one after the other, and its mapping once there is one."""
+    """A file that updates are staged in, one after the other."""
 
     path: Path
     file: File
-    room: memoryview | None = None
-
-    def close(self) -> None:
-        """Let the file go; its mapping goes with the last who reads it."""
-        self.file.close()
-        self.room = None
 
 
 class Upload:
     """A file that grows by chunks until it holds the body that was declared; checked as it grows.
 
-    One thread at a time may use it. It is mapped into memory until `unmap`, where `may_map` allows
-    it: for bodies that come fast, one at a time. What comes slowly is written, so that many of
-    them take no memory.
+    One thread at a time may use it.
     """
 
-    def __init__(
-        self,
-        open_file: Callable[[], OpenFile],
-        may_map: Callable[[OpenFile], bool],
-        body: Body,
-        form: UpdateForm,
-    ) -> None:
+    def __init__(self, open_file: Callable[[], OpenFile], body: Body, form: UpdateForm) -> None:
         """Go on with what a file holds of `body`, which shall be an update of `form`.
 
         The file is opened with the first chunk: until then others may use it.
         """
         self._open_file = open_file
-        self._others_let_map = may_map
         self._opened: OpenFile | None = None
         self._body = body
         self._form = form
         self._check = RunningCheck(body, form)
         self._held = body.offset
         self._is_caught_up = not self._held
-        self._may_map = True
 
     def take_all(self, chunks: Iterable[Chunk]) -> None:
         """Append chunks; raise what `take` raises."""
@@ -93,8 +77,8 @@ class Upload:
             raise LengthMismatch(got=end, need=self._body.byte_length)
         self._catch_up()
         try:
-            self._write(chunk.data, BEGINNING + self._held)
-            self._write(_HELD.pack(end), 0)
+            self._file().write(chunk.data, BEGINNING + self._held)
+            hold(self._file(), end)
         except OSError as error:
             raise StorageFailed(error) from error
         self._held = end
@@ -104,10 +88,8 @@ class Upload:
         """Return the update's values; raise what `RunningCheck.finish` raises."""
         self._catch_up()
         self._check.finish(self._read)
-        begin, opened = BEGINNING + len(self._form.header), self._file()
-        if opened.room is None:
-            return Decoded(StagedBytes(opened.file, begin), self._form)
-        return Decoded(np.frombuffer(opened.room, dtype=np.uint8, offset=begin), self._form)
+        begin = BEGINNING + len(self._form.header)
+        return Decoded(StagedBytes(self._file(), begin), self._form)
 
     def keep(self, store: WeightStore) -> None:
         """Store a checked update under its digest, durable when this returns."""
@@ -121,35 +103,23 @@ class Upload:
         """Whether bytes are still to come."""
         return self._held < self._body.byte_length
 
-    def unmap(self) -> None:
-        """Write what comes from now on; may be called from another thread, and counts soon."""
-        self._may_map = False
-
     def give_up(self) -> OpenFile:
         """Return the file, which is no longer this upload's."""
-        opened, self._opened = self._file(), None
+        opened, self._opened = self._open(), None
         return opened
 
     def close(self) -> None:
         """Let the file go, if it was not given up; what it holds stays."""
         if self._opened is not None:
-            self._opened.close()
+            self._opened.file.close()
 
-    def _file(self) -> OpenFile:
+    def _open(self) -> OpenFile:
         if self._opened is None:
             self._opened = self._open_file()
         return self._opened
 
-    def _write(self, data: bytes | memoryview, place: int) -> None:
-        opened, need = self._file(), BEGINNING + self._body.byte_length
-        if not self._may_map or not self._others_let_map(opened):
-            opened.room = None
-        elif opened.room is None or len(opened.room) < need:
-            opened.room = opened.file.room(need)
-        if opened.room is None:
-            opened.file.write(data, place)
-        else:
-            opened.room[place : place + len(data)] = data
+    def _file(self) -> File:
+        return self._open().file
 
     def _catch_up(self) -> None:
         """Check what an earlier transfer has left."""
@@ -161,7 +131,7 @@ class Upload:
     def _read(self, offset: int, length: int) -> memoryview:
         room = memoryview(bytearray(length))
         try:
-            return room[: self._file().file.read_into(room, BEGINNING + offset)]
+            return room[: self._file().read_into(room, BEGINNING + offset)]
         except OSError as error:
             raise StorageFailed(error) from error
 
@@ -193,5 +163,5 @@ def held(file: File) -> int:
 
 
 def hold(file: File, count: int) -> None:
-    """Say that a file holds `count` bytes of the body, not mapped."""
+    """Say that a file holds `count` bytes of the body."""
     file.write(_HELD.pack(count), 0)

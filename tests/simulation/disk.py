@@ -20,18 +20,8 @@ class Inode:
         self.content = bytearray()
         self.durable = b""
         self.unsynced: list[tuple[int, bytes]] = []  # a write at offset -1 empties the file
-        self.is_mapped = False  # to be written in place, where no call tells of it
-
-    def room(self, byte_length: int) -> memoryview:
-        """Return the first bytes, to be read and written in place."""
-        if len(self.content) < byte_length:
-            self.content = self.content + bytes(byte_length - len(self.content))
-        self.is_mapped = True
-        return memoryview(self.content)[:byte_length]
 
     def write(self, data: bytes, offset: int) -> None:
-        if self.is_mapped and (offset < 0 or offset + len(data) > len(self.content)):
-            self.content = bytearray(self.content)  # views of it hinder that it grows
         apply(self.content, data, offset)
         self.unsynced.append((offset, data))
 
@@ -42,9 +32,6 @@ class Inode:
     def lose_power(self, random: Random, faults: Faults) -> None:
         """Keep what was synced, and of each write since all, a part, zeros, or nothing."""
         content = bytearray(self.durable)
-        if self.is_mapped and self.content != self.durable:
-            self.unsynced.append((0, bytes(self.content)))
-        self.is_mapped = False
         for offset, data in self.unsynced:
             fate = random.choice(("kept", "lost", "lost", "torn", "zeros"))
             if fate == "kept" or offset < 0:
@@ -231,9 +218,6 @@ class ProcessFile:
             return len(found)
 
         return self._disk.at(read)
-
-    def room(self, byte_length: int) -> memoryview:
-        return self._disk.at(lambda: self._inode.room(byte_length), writes=True)
 
     def sync(self) -> None:
         self._disk.at(self._inode.sync)

@@ -75,10 +75,6 @@ class Growing(SystemFile):
         self._disk.at(self._path, grows=True)
         super().write(data, offset)
 
-    def room(self, byte_length: int) -> memoryview:
-        self._disk.at(self._path, grows=True)
-        return super().room(byte_length)
-
 
 class Restless(FakeClock):
     """A clock on which only the round's deadline takes its time; it counts the other waits."""

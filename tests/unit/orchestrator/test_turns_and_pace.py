@@ -21,20 +21,17 @@ class Transfer:
     """One that ends when it is told to."""
 
     def __init__(self, of: Turns) -> None:
-        self.has_begun, self.may_end, self.was_late = asyncio.Event(), asyncio.Event(), False
+        self.has_begun, self.may_end = asyncio.Event(), asyncio.Event()
         self.task = asyncio.create_task(self._go(of))
 
     async def _go(self, of: Turns) -> None:
-        async with of.turn(late=self._late):
+        async with of.turn():
             self.has_begun.set()
             await self.may_end.wait()
 
     @property
     def began(self) -> bool:
         return self.has_begun.is_set()
-
-    def _late(self) -> None:
-        self.was_late = True
 
 
 async def test_as_many_go_on_as_there_are_turns_in_the_order_in_which_they_came():
@@ -45,7 +42,6 @@ async def test_as_many_go_on_as_there_are_turns_in_the_order_in_which_they_came(
     first.may_end.set()
     await settle()
     assert third.began
-    assert not first.was_late
 
 
 async def test_one_that_takes_too_long_goes_on_beside_the_next(monkeypatch):
@@ -53,7 +49,6 @@ async def test_one_that_takes_too_long_goes_on_beside_the_next(monkeypatch):
     of = Turns(1)
     slow, other = Transfer(of), Transfer(of)
     await other.has_begun.wait()
-    assert slow.was_late
     assert not slow.task.done()
     slow.may_end.set()
     other.may_end.set()
