@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from common.errors import (
+    AbortedError,
     ConflictError,
     FederationError,
     NotFound,
@@ -41,7 +42,7 @@ _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
     grpc.StatusCode.UNAUTHENTICATED: PermissionRefused,
     grpc.StatusCode.FAILED_PRECONDITION: ConflictError,
     grpc.StatusCode.ALREADY_EXISTS: ConflictError,
-    grpc.StatusCode.ABORTED: ConflictError,
+    grpc.StatusCode.ABORTED: AbortedError,
 }
 
 
@@ -56,8 +57,8 @@ def open_channel(
 class Client:
     """A channel to an orchestrator that presents this process's certificate; `async with` it.
 
-    Of several addresses it calls the first that answers, and after an `UnavailableError` the next:
-    one of them leads, the others stand by and do not listen.
+    Of several addresses it calls the first that answers, and after an `UnavailableError` the next,
+    unless that is an `AbortedError`: one of them leads, the others stand by and do not listen.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class Client:
         except grpc.aio.AioRpcError as error:
             ours = error_of(error, self._addresses[place])
             following = (place + 1) % len(self._addresses)
-            if isinstance(ours, UnavailableError) and self._place == place != following:
+            is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, AbortedError)
+            if is_of_no_use and self._place == place != following:
                 self._turn(following)
             raise ours from error
 

@@ -29,6 +29,10 @@ class UnavailableError(FederationError):
     """Nothing is wrong with the request; the same one may succeed later."""
 
 
+class AbortedError(UnavailableError):
+    """Another call is in the way, or has moved things on: ask the same server where they stand."""
+
+
 class PermissionRefused(RequestError):
     """The caller's certificate does not allow what it asked for."""
 

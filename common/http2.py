@@ -27,7 +27,7 @@ class Http2Settings(BaseModel):
     ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # and how long it has to answer
     # of each stream that comes in: bandwidth times round trip, or the link is not filled; HTTP/2
     # knows no window of 2 GiB
-    window_mib: Annotated[float, Field(ge=1 / 16, le=1024)] = 1.0
+    window_mib: Annotated[float, Field(ge=1 / 16, le=1024)] = 0.5
 
     def client_options(self) -> Options:
         """Return gRPC's settings of a channel.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
 
-KEPT_CHUNKS = 24
+KEPT_CHUNKS = 10
 DOWNLOADS_AT_ONCE = 8  # side by side, so that a chunk is read and packed once for all of them
 
 

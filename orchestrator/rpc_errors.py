@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from common.errors import (
+    AbortedError,
     ConflictError,
     FederationError,
     NotFound,
@@ -42,6 +43,7 @@ CODES: dict[type[FederationError], grpc.StatusCode] = {  # the nearest ancestor 
     LengthMismatch: grpc.StatusCode.OUT_OF_RANGE,
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     ConflictError: grpc.StatusCode.FAILED_PRECONDITION,
+    AbortedError: grpc.StatusCode.ABORTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 DOMAIN = "fedgate"

@@ -14,7 +14,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from common.disk import SYSTEM_DISK
-from common.errors import UnavailableError
+from common.errors import AbortedError
 from common.transfer import BodyTooLong
 from orchestrator.uploads import OpenFile, Upload, held, hold
 from orchestrator.weight_store import StorageFailed
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SPARE, PART = "spare_", ".part"
 
 
-class UploadInProgress(UnavailableError):
+class UploadInProgress(AbortedError):
     """The same gateway is sending an update for the same round already.
 
     Perhaps it is a call that broke off, of which this side has not heard yet: that ends soon.
@@ -44,7 +44,7 @@ class UploadInProgress(UnavailableError):
         )
 
 
-class UploadMoved(UnavailableError):
+class UploadMoved(AbortedError):
     """A transfer would not go on where the one before it ended; that has ended since."""
 
     def __init__(self, *, got: int, held: int) -> None:

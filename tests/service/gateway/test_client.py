@@ -13,6 +13,7 @@ from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body, Chunk, Review, UpdateHeader, UpdateKey, Versions
 from common.tls import Role
 from common.transfer import CHUNK_BYTES
+from gateway import transfers
 from gateway.client import GrpcClient
 from gateway.outgoing import NotInManifest
 from protos.federation.v1 import gateway_pb2 as pb
@@ -51,6 +52,23 @@ class Counting(Newer):
     async def Register(self, request, context):  # noqa: N802 (gRPC's name)
         self.calls += 1
         return pb.RegisterResponse(gateway="o", lease=LEASE, protocol_version=1)
+
+
+class Torn(Newer):
+    """Holds some bytes of the update already."""
+
+    HELD = 1
+
+    async def GetUpload(self, request, context):  # noqa: N802 (gRPC's name)
+        return pb.GetUploadResponse(offset=self.HELD)
+
+    async def SubmitUpdate(self, requests, context):  # noqa: N802 (gRPC's name)
+        header = (await anext(requests)).header
+        if header.body.offset != self.HELD:
+            await context.abort(grpc.StatusCode.ABORTED, "ask GetUpload where to go on")
+        await context.send_initial_metadata(((GO_AHEAD, "1"),))
+        self.got = [request.chunk.offset async for request in requests]
+        return pb.SubmitUpdateResponse(key=header.key, digest=header.body.digest)
 
 
 async def broken_chunks():
@@ -106,6 +124,17 @@ async def test_what_breaks_a_stream_off_comes_out_of_the_call(address, servicer)
     assert isinstance(unlisted, NotInManifest)
     assert unlisted.field == "SubmitUpdateRequest.chunk.data"
     assert isinstance(broken, KeyError)
+
+
+@pytest.mark.parametrize("servicer", [Torn()])
+async def test_an_upload_is_resumed_where_it_was_torn_though_other_addresses_follow(
+    address, servicer
+):
+    where, files = address
+    async with GrpcClient((where, "127.0.0.1:1"), files) as client:
+        receipt = await transfers.send(client, HEADER, memoryview(b"1234"))
+    assert receipt.digest == DIGEST
+    assert servicer.got == [Torn.HELD]
 
 
 async def test_a_call_that_is_cancelled_stays_cancelled(address):

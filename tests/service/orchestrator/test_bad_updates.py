@@ -15,7 +15,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from common import wire
-from common.errors import FederationError, UnavailableError
+from common.errors import AbortedError, FederationError, UnavailableError
 from common.ids import RunId
 from common.plan import Rounds
 from common.protocol import Body, Chunk, Decline, Refusal, RefusalReason, RunState, UpdateKey
@@ -166,9 +166,9 @@ async def test_chunks_out_of_order_or_too_long_are_refused(opened):
 
 async def test_a_transfer_that_does_not_go_on_where_the_last_one_ended_may_be_tried_again(opened):
     data = opened.a.body(1)
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(AbortedError) as caught:
         await send(opened.a, data, body=Body(digest_of(data), len(data), offset=8))
-    assert refused(caught) == (Code.UNAVAILABLE, "UploadMoved")
+    assert refused(caught) == (Code.ABORTED, "UploadMoved")
     assert (await opened.a.send("r", 1, INITIAL.digest)).digest == digest_of(data)
 
 
@@ -292,7 +292,7 @@ async def test_of_two_uploads_at_once_the_second_is_refused(opened):
         pass
     with pytest.raises(FederationError) as caught:
         await opened.a.client.submit_update(header, chunks(data))
-    assert refused(caught) == (Code.UNAVAILABLE, "UploadInProgress")
+    assert refused(caught) == (Code.ABORTED, "UploadInProgress")
     may_end.set()
     assert (await first).digest == header.body.digest
 

@@ -9,7 +9,14 @@ import grpc
 import pytest
 
 from common.channel import error_of
-from common.errors import ConflictError, NotFound, PermissionRefused, RequestError, UnavailableError
+from common.errors import (
+    AbortedError,
+    ConflictError,
+    NotFound,
+    PermissionRefused,
+    RequestError,
+    UnavailableError,
+)
 from common.ids import is_digest, is_name
 from common.mailbox import Mailbox
 from common.retry import Backoff
@@ -86,6 +93,7 @@ def test_another_uri_is_nobody(uri):
         (grpc.StatusCode.PERMISSION_DENIED, PermissionRefused),
         (grpc.StatusCode.UNAUTHENTICATED, PermissionRefused),
         (grpc.StatusCode.FAILED_PRECONDITION, ConflictError),
+        (grpc.StatusCode.ABORTED, AbortedError),
         (grpc.StatusCode.UNAVAILABLE, UnavailableError),
         (grpc.StatusCode.INTERNAL, UnavailableError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, UnavailableError),
