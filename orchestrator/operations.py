@@ -206,8 +206,9 @@ class Operations:
 def mib_of(plan: Plan) -> int:
     """Return how much memory a run needs at most, in MiB.
 
-    The sum takes 8 bytes a value, the update that is being added 4, and each of the server's
-    momentum and tail average 16 while a round is published: what was, and what will be.
+    The sum takes 8 bytes a value. What is read whole (the first model, a kept update) takes 4, and
+    each of the server's momentum and tail average 16 while a round is published: what was, and
+    what will be.
     """
     server = plan.server
     has_tail = tail_length(server, plan.rounds.count) > 1
