@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 KEPT_ENDED = 16  # runs: those that ended last are asked for most
+_SETS_DEADLINE = (Restarted, RetryPostponed, SitesAwaited, RoundOpened)  # which begin something
 
 
 class Bell:
@@ -111,6 +112,7 @@ class LiveRuns:
             self.record(live, Restarted(max(self._grace_s, live.run.left_s)))
             log.info("run_resumed", run=stored.run_id, state=live.run.state.value)
             self._runs[stored.run_id] = live
+            self._ring(live.run.participants)
         return live
 
     def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
@@ -173,7 +175,9 @@ class LiveRuns:
             return
         with self.halting():
             kept = self._journal.events(live.run.run_id, after=live.recorded)
-            after, grace_s = reduce(advance_run, kept, live.run), self._grace_of(live)
+            after = reduce(advance_run, kept, live.run)
+            begun = [event.remaining_s for event in kept if isinstance(event, _SETS_DEADLINE)]
+            grace_s = max(self._grace_s, (begun or [self.remaining_s(live)])[-1])
             if (kept or live.lost_sum) and not after.has_ended:
                 again = Restarted(grace_s)
                 self._journal.append(live.run.run_id, live.recorded + len(kept), [again])
@@ -247,9 +251,6 @@ class LiveRuns:
             self.halt(error)
             raise
 
-    def _grace_of(self, live: LiveRun) -> float:
-        return max(self._grace_s, self.remaining_s(live))
-
     def _advance(self, live: LiveRun, after: Run, events: Sequence[RunEvent]) -> None:
         """Take the state after `events`, which are in the journal, and act on them."""
         before, live.run = live.run, after
@@ -258,7 +259,7 @@ class LiveRuns:
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None
             live.restarts += isinstance(event, Restarted)
-            if isinstance(event, Restarted | RetryPostponed | SitesAwaited | RoundOpened):
+            if isinstance(event, _SETS_DEADLINE):
                 live.deadline = self._clock.now() + event.remaining_s
             log.info("recorded", run=live.run.run_id, event_kind=type(event).__name__)
         if live.run.has_ended:

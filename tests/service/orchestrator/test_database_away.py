@@ -20,6 +20,7 @@ from orchestrator.events import (
     RoundOpened,
     RunCancelled,
     ScoresRecorded,
+    SitesAwaited,
     UpdateAccepted,
 )
 from orchestrator.fencing import Fence, JournalFailed, Superseded
@@ -137,6 +138,26 @@ def test_a_record_that_was_kept_though_it_failed_is_found_and_comes_again(
     assert collecting.run.round.awaited == {"a": INITIAL.digest}  # no sum holds it
     runs.record(collecting, came("a"))
     assert collecting.run.round.received == {"a": INITIAL.digest}
+
+
+def test_what_a_kept_record_waits_for_is_waited_for(runs, journal, failing):
+    live = runs.create(RunId("r"), PLAN, PLAN_BYTES, PLAN_ID)
+    failing.fail(is_kept=True)
+    with pytest.raises(JournalFailed):
+        runs.record(live, SitesAwaited(86_400.0))
+    runs.settle(live)
+    assert stored(journal)[-2:] == (SitesAwaited(86_400.0), Restarted(86_400.0))
+    assert runs.remaining_s(live) == 86_400.0
+
+
+def test_gateways_that_wait_learn_of_a_run_whose_storing_seemed_to_fail(runs, failing):
+    told = runs.bell(GatewayId("a")).next
+    failing.fail(is_kept=True)
+    with pytest.raises(JournalFailed):
+        runs.create(RunId("r"), PLAN, PLAN_BYTES, PLAN_ID)
+    assert not told.is_set()
+    runs.create(RunId("r"), PLAN, PLAN_BYTES, PLAN_ID)
+    assert told.is_set()
 
 
 def test_a_run_that_cannot_be_settled_yet_stays_in_doubt(runs, journal, failing, collecting):
