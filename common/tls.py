@@ -23,7 +23,10 @@ class Role(StrEnum):
 
     ORCHESTRATOR = "orchestrator"
     GATEWAY = "gateway"
-    OPERATOR = "operator"
+    ADMIN = "admin"  # who belongs to the federation
+    OPERATOR = "operator"  # plans and runs
+    AUDITOR = "auditor"  # reads the record, and verifies it
+    VIEWER = "viewer"  # looks on
 
 
 @dataclass(frozen=True)

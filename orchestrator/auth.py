@@ -17,12 +17,31 @@ if TYPE_CHECKING:
     Context = ServicerContext[Any, Any]
 
 _MEMBERS = frozenset(Role)
-ROLES: Mapping[str, frozenset[Role]] = {  # by service; a service that is not here is refused
-    "federation.v1.GatewayService": frozenset({Role.GATEWAY}),
-    "federation.v1.OperatorService": frozenset({Role.OPERATOR}),
-    "grpc.health.v1.Health": _MEMBERS,
-    "grpc.reflection.v1alpha.ServerReflection": _MEMBERS,
+_GATEWAYS = frozenset({Role.GATEWAY})
+_OPERATORS = frozenset({Role.OPERATOR})
+_READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})
+PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
+    "/federation.v1.GatewayService/Register": _GATEWAYS,
+    "/federation.v1.GatewayService/GetConfig": _GATEWAYS,
+    "/federation.v1.GatewayService/AcceptPlan": _GATEWAYS,
+    "/federation.v1.GatewayService/Watch": _GATEWAYS,
+    "/federation.v1.GatewayService/FetchWeights": _GATEWAYS,
+    "/federation.v1.GatewayService/GetUpload": _GATEWAYS,
+    "/federation.v1.GatewayService/SubmitUpdate": _GATEWAYS,
+    "/federation.v1.GatewayService/GetLedgerHead": _GATEWAYS,
+    "/federation.v1.OperatorService/UploadWeights": _OPERATORS,
+    "/federation.v1.OperatorService/StartRun": _OPERATORS,
+    "/federation.v1.OperatorService/CancelRun": _OPERATORS,
+    "/federation.v1.OperatorService/RecordScores": _OPERATORS,
+    "/federation.v1.OperatorService/WatchRun": _READERS,
+    "/federation.v1.OperatorService/ListRuns": _READERS,
+    "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
+    "/grpc.health.v1.Health/Check": _MEMBERS,
+    "/grpc.health.v1.Health/List": _MEMBERS,
+    "/grpc.health.v1.Health/Watch": _MEMBERS,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _MEMBERS,
 }
+SERVICES = tuple(dict.fromkeys(method.split("/")[1] for method in PERMISSIONS))
 _TLS_VERSION = b"TLSv1.3"
 
 
@@ -55,10 +74,14 @@ class TlsTooOld(Unauthenticated):
 
 
 class RoleRefused(PermissionRefused):
-    """The caller's role may not call this service."""
+    """The caller's role may not call this method."""
 
-    def __init__(self, role: Role, service: str) -> None:
-        super().__init__(f"the role {role} in the client certificate may not call {service}")
+    def __init__(self, role: Role, method: str) -> None:
+        allowed = ", ".join(sorted(PERMISSIONS.get(method, ()))) or "nobody"
+        super().__init__(
+            f"the role {role} in the client certificate may not call {method} ({allowed} may): "
+            "call with a certificate for another role"
+        )
 
 
 def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
@@ -70,12 +93,14 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
-def check_caller(connection: Mapping[str, Iterable[bytes]], method: str, federation: str) -> None:
-    """Raise unless whoever is behind `connection` may call `method`, "/service/name".
+def check_caller(
+    connection: Mapping[str, Iterable[bytes]], method: str, federation: str
+) -> Identity:
+    """Return who is behind `connection`; raise unless they may call `method`, "/service/name".
 
     Raises:
         TlsTooOld, IdentityMissing, ForeignFederation: nobody of this federation is calling.
-        RoleRefused: the caller's role may not call the service.
+        RoleRefused: the caller's role may not call the method.
     """
     version = b"".join(connection.get("ssl_tls_version", []))
     if version != _TLS_VERSION:
@@ -83,9 +108,9 @@ def check_caller(connection: Mapping[str, Iterable[bytes]], method: str, federat
     caller = identity(connection)
     if caller.federation != federation:
         raise ForeignFederation(got=caller.federation, need=federation)
-    service = method.split("/")[1]
-    if caller.role not in ROLES.get(service, frozenset()):
-        raise RoleRefused(caller.role, service)
+    if caller.role not in PERMISSIONS.get(method, frozenset()):
+        raise RoleRefused(caller.role, method)
+    return caller
 
 
 def calling_gateway(context: Context) -> GatewayId:

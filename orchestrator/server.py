@@ -20,7 +20,7 @@ from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
 from common.errors import UnavailableError
-from orchestrator.auth import ROLES
+from orchestrator.auth import SERVICES
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
@@ -164,7 +164,7 @@ async def _answering(
         port = _bind(server, config)
         orchestrator.start(restart_grace_s=config.restart_grace_s)
         await server.start()
-        for service in (*ROLES, _WHOLE):
+        for service in (*SERVICES, _WHOLE):
             await state.set(service, _SERVING)
         address = f"{config.address.rpartition(':')[0]}:{port}"
         _write_atomically(config.address_file, address)
@@ -187,7 +187,7 @@ def _server(
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
     add_HealthServicer_to_server(state, server)
-    reflection.enable_server_reflection(tuple(ROLES), server)
+    reflection.enable_server_reflection(SERVICES, server)
     return server
 
 

@@ -13,7 +13,7 @@ from common.transfer import BodyTooLong, DigestMismatch, LengthMismatch
 from common.weights import NotFinite
 from orchestrator.admission import NotInvited, UnknownRun, WrongParent
 from orchestrator.auth import (
-    ROLES,
+    PERMISSIONS,
     ForeignFederation,
     IdentityMissing,
     RoleRefused,
@@ -74,16 +74,21 @@ METHODS = [
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("role", Role)
-def test_each_service_is_for_one_role(method, role):
+def test_each_method_is_for_the_roles_in_the_table(method, role):
     caller = connection(f"fed://acme/{role}/a")
-    if role in ROLES[method.split("/")[1]]:
+    if role in PERMISSIONS[method]:
         check_caller(caller, method, "acme")
     else:
         with pytest.raises(RoleRefused):
             check_caller(caller, method, "acme")
 
 
-def test_a_service_without_an_entry_is_refused():
+def test_every_method_has_an_entry_and_no_entry_lacks_a_method():
+    foreign = {m for m in PERMISSIONS if not m.startswith("/federation.v1.")}
+    assert set(METHODS) == set(PERMISSIONS) - foreign
+
+
+def test_a_method_without_an_entry_is_refused():
     with pytest.raises(RoleRefused):
         check_caller(connection(), "/other.Service/Call", "acme")
 
