@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.competitors.others import Asked, Processes, awaited, peak_mib, show
+from benchmarks.competitors.others import Asked, Processes, awaited, listens, peak_mib, show
 from benchmarks.transport.model import constant
 from benchmarks.transport.places import state_folder
 
@@ -51,7 +51,7 @@ def main(
 
 
 def superlink(asked: Asked, processes: Processes) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start the server and all nodes; return where runs are submitted, and the server."""
+    """Start the server and all nodes; return where runs are submitted, once they are taken."""
     server_io, fleet, control = (f"127.0.0.1:{port}" for port in free_ports(3))
     addresses = (
         "--serverappio-api-address",
@@ -76,11 +76,12 @@ def superlink(asked: Asked, processes: Processes) -> tuple[str, subprocess.Popen
             "--node-config",
             f"constant={constant(name)}",
         )
+    listens(control, server)
     return control, server
 
 
 def submit(asked: Asked, processes: Processes, control: str) -> subprocess.Popen[bytes]:
-    """Submit the run; the server waits for its nodes."""
+    """Submit the run; the server waits for its nodes, but nobody waits for the server."""
     folder = processes.folder
     (folder / "shapes.json").write_text(json.dumps(asked.shapes()))
     (folder / "config.toml").write_text(SETTINGS.format(control))

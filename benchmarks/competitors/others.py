@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import time  # noqa: TID251 - it measures
@@ -20,7 +21,7 @@ from benchmarks.transport.model import constant, layout
 from benchmarks.transport.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MIB = 1 << 20
 EVERY_S = 0.1
@@ -126,15 +127,32 @@ def _resident(pid: int) -> int:
 
 def awaited(path: Path, *processes: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Return the JSON of a file that is to appear while the processes live."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not path.exists():
-        if any(process.poll() for process in processes):
-            raise ChildProcessError(f"a process has failed: see the logs in {path.parent}")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no result within {PATIENCE_S:g} s: see the logs in {path.parent}")
-        time.sleep(EVERY_S)
+    _until(path.exists, f"no result: see the logs in {path.parent}", processes)
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def listens(address: str, *processes: subprocess.Popen[bytes]) -> None:
+    """Return once somebody listens on `address`, which one of the processes is to do."""
+    host, _, port = address.rpartition(":")
+
+    def answers() -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex((host, int(port))) == 0
+
+    _until(answers, f"nobody listens on {address}", processes)
+
+
+def _until(
+    is_so: Callable[[], bool], otherwise: str, processes: Sequence[subprocess.Popen[bytes]]
+) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        if any(process.poll() for process in processes):
+            raise ChildProcessError(f"a process has failed; {otherwise}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_S:g} s; {otherwise}")
+        time.sleep(EVERY_S)
 
 
 def show(asked: Asked, version: str, found: Mapping[str, Any], server_peak_mib: float) -> None:

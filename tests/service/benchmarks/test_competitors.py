@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 
 import psutil
 import pytest
 
-from benchmarks.competitors.others import MIB, Asked, Processes, awaited, peak_mib, show
+from benchmarks.competitors.others import MIB, Asked, Processes, awaited, listens, peak_mib, show
 
 ASKED = Asked("flower", mib=1, gateways=3, rounds=2)
 SLEEP = "import time; time.sleep(600)"
@@ -50,6 +51,32 @@ def test_a_result_is_awaited_only_while_the_processes_live(tmp_path):
             awaited(tmp_path / "found.json", failing)
         (tmp_path / "found.json").write_text('{"seconds": [1.0]}')
         assert awaited(tmp_path / "found.json", failing) == {"seconds": [1.0]}
+
+
+LISTEN = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    time.sleep(600)
+"""
+
+
+def test_a_server_is_awaited_until_it_listens(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with Processes(tmp_path, {}) as processes:
+        server = processes.start("server", sys.executable, "-c", LISTEN, str(port))
+        listens(f"127.0.0.1:{port}", server)
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+    server.wait()
+
+
+def test_a_server_that_ends_is_not_awaited(tmp_path):
+    with Processes(tmp_path, {}) as processes:
+        failing = processes.start("failing", sys.executable, "-c", "raise SystemExit(3)")
+        failing.wait()
+        with pytest.raises(ChildProcessError, match=r"nobody listens on 127\.0\.0\.1:1$"):
+            listens("127.0.0.1:1", failing)
 
 
 @pytest.mark.parametrize(("grown", "correct"), [(3 * 2 * 2.0**-12, True), (2.0**-12, False)])
