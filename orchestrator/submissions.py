@@ -20,6 +20,7 @@ from orchestrator.events import GatewayDeclined, UpdateAccepted
 from orchestrator.pace import Pace
 from orchestrator.staging import Slot
 from orchestrator.turns import Turns
+from orchestrator.uploads import StagedBytesDamaged
 from orchestrator.weight_store import DamagedWeights, UnknownWeights
 
 if TYPE_CHECKING:
@@ -111,12 +112,10 @@ class Submissions:
                 await go_ahead()
                 try:
                     await self._take(live, gateway, header, upload, chunks)
-                except UnavailableError:
-                    raise  # what has come is as good as before
                 except FederationError as error:
-                    if not (isinstance(error, LengthMismatch) and upload.is_short):
+                    if not is_as_good(upload, error):
                         self._staging.let_go(upload)
-                    raise  # a connection that broke may look like the end of the body
+                    raise
                 self._staging.let_go(upload)
         return receipt
 
@@ -241,6 +240,13 @@ async def to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -
         future.exception()  # it is for nobody any more: the call is gone
         raise
     return future.result()
+
+
+def is_as_good(upload: Upload, error: FederationError) -> bool:
+    """Return whether what has come of an upload is as good as before an error."""
+    if isinstance(error, LengthMismatch):
+        return upload.is_short  # a connection that broke may look like the end of the body
+    return isinstance(error, UnavailableError) and not isinstance(error, StagedBytesDamaged)
 
 
 def open_slots(runs: Iterable[Run]) -> tuple[Slot, ...]:

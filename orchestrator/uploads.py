@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.transfer import CHUNK_BYTES, ChunkTooLong, LengthMismatch, OffsetMismatch
+from common.errors import AbortedError
+from common.transfer import (
+    CHUNK_BYTES,
+    ChunkTooLong,
+    DigestMismatch,
+    LengthMismatch,
+    OffsetMismatch,
+)
 from orchestrator.checks import RunningCheck
 from orchestrator.decoding import Decoded
 from orchestrator.weight_store import StorageFailed
@@ -32,6 +39,16 @@ if TYPE_CHECKING:
 
 BEGINNING = 4096  # bytes before the body
 _HELD = struct.Struct("<Q")
+
+
+class StagedBytesDamaged(AbortedError):
+    """What an earlier transfer left did not outlast a loss of power; its sender is not to blame."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the part of the update that came before was damaged on the orchestrator's disk and is "
+            "deleted: send the whole body again"
+        )
 
 
 @dataclass
@@ -85,9 +102,19 @@ class Upload:
         self._check.see(chunk.data)
 
     def checked(self) -> Values:
-        """Return the update's values; raise what `RunningCheck.finish` raises."""
+        """Return the update's values.
+
+        Raises:
+            StagedBytesDamaged: it is not what was declared, and only its end came by this transfer.
+            FederationError: what `RunningCheck.finish` finds.
+        """
         self._catch_up()
-        self._check.finish(self._read)
+        try:
+            self._check.finish(self._read)
+        except (LengthMismatch, DigestMismatch) as error:
+            if self._body.offset and not self.is_short:
+                raise StagedBytesDamaged from error
+            raise
         begin = BEGINNING + len(self._form.header)
         return Decoded(StagedBytes(self._file(), begin), self._form)
 

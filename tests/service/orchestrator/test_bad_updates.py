@@ -143,6 +143,29 @@ async def test_a_body_that_ends_early_goes_on_where_it_ended(opened):
     assert state.offset == len(data) - 4
 
 
+def shorten(content: bytes) -> bytes:
+    return content[:-8]
+
+
+def alter(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("loss_of_power", [shorten, alter])
+async def test_bytes_that_a_loss_of_power_took_are_sent_again(opened, loss_of_power):
+    data = opened.a.body(1)
+    header = await opened.a.header("r", 1, INITIAL.digest, data)
+    with pytest.raises(FederationError):
+        await opened.a.client.submit_update(header, chunks(data[:-4], 0))
+    (staged,) = (opened.config.state / "uploads").glob("r_1_a_*")
+    staged.write_bytes(loss_of_power(staged.read_bytes()))
+    resumed = await opened.a.header("r", 1, INITIAL.digest, data)
+    with pytest.raises(AbortedError) as caught:
+        await opened.a.client.submit_update(resumed, chunks(data, resumed.body.offset))
+    assert refused(caught) == (Code.ABORTED, "StagedBytesDamaged")
+    assert (await opened.a.send("r", 1, INITIAL.digest)).digest == digest_of(data)
+
+
 @pytest.mark.parametrize("byte_length", [1 << 40, 1 << 63, (1 << 64) - 1])
 async def test_a_body_that_declares_too_much_is_refused_before_its_bytes_come(opened, byte_length):
     body = Body("1" * 64, byte_length)
