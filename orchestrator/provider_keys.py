@@ -76,7 +76,7 @@ class AuthorityUnusable(RequestError):
         super().__init__(f"{path} holds no certificate in PEM: correct authority in [oidc]")
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """What came from the provider is not what it should be; for the log."""
 
 
@@ -135,7 +135,7 @@ class ProviderKeys:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 self._keys = await asyncio.to_thread(_fetched, self._issuer, self._context)
-        except (OSError, HTTPException, TimeoutError, _Unusable) as error:
+        except (OSError, HTTPException, TimeoutError, Unusable) as error:
             self._is_away = True
             log.warning("provider_away", issuer=self._issuer, why=str(error) or "no answer in time")
         else:
@@ -157,7 +157,7 @@ def _fetched(issuer: str, context: ssl.SSLContext) -> dict[str, PyJWK]:
     discovery = _document(f"{issuer.rstrip('/')}/.well-known/openid-configuration", context)
     if discovery.get("issuer") != issuer:
         why = f"its configuration is of the issuer {str(discovery.get('issuer'))[:200]!r}"
-        raise _Unusable(why)
+        raise Unusable(why)
     return usable_keys(_document(str(discovery.get("jwks_uri")), context))
 
 
@@ -167,7 +167,7 @@ def usable_keys(published: dict[str, Any]) -> dict[str, PyJWK]:
     try:
         keys = PyJWKSet(listed if isinstance(listed, list) else []).keys
     except PyJWTError as error:
-        raise _Unusable(str(error)) from error
+        raise Unusable(str(error)) from error
     return {key.key_id: key for key in reversed(keys) if key.key_id is not None and _signs(key)}
 
 
@@ -187,7 +187,7 @@ def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         why = f"{url[:200]!r} is no https address"
-        raise _Unusable(why)
+        raise Unusable(why)
     place = parts.path + (f"?{parts.query}" if parts.query else "")
     connection = HTTPSConnection(
         parts.hostname, parts.port, timeout=_SOCKET_TIMEOUT_S, context=context
@@ -197,17 +197,17 @@ def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:
         response = connection.getresponse()
         if response.status != HTTPStatus.OK:
             why = f"{url} answers {response.status}"
-            raise _Unusable(why)
+            raise Unusable(why)
         text = response.read(LONGEST + 1)
     if len(text) > LONGEST:
         why = f"{url} is longer than {LONGEST} bytes"
-        raise _Unusable(why)
+        raise Unusable(why)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         why = f"{url} is not JSON"
-        raise _Unusable(why) from error
+        raise Unusable(why) from error
     if not isinstance(found, dict):
         why = f"{url} is not a JSON object"
-        raise _Unusable(why)
+        raise Unusable(why)
     return found

@@ -149,6 +149,7 @@ async def listening(
         )
         async with (
             _kept(leadership, orchestrator),
+            _closed(orchestrator),
             _doors(config, orchestrator, state, clock) as doors,
             _answering(config, orchestrator, state, doors) as addresses,
         ):
@@ -176,6 +177,16 @@ async def _kept(leadership: Leadership | None, orchestrator: Orchestrator) -> As
 
 
 @asynccontextmanager
+async def _closed(orchestrator: Orchestrator) -> AsyncIterator[None]:
+    """Let go of all that the orchestrator holds, whatever the block could not do."""
+    try:
+        yield
+    finally:
+        await orchestrator.close()
+        log.info("stopped")
+
+
+@asynccontextmanager
 async def _answering(
     config: OrchestratorConfig,
     orchestrator: Orchestrator,
@@ -199,8 +210,6 @@ async def _answering(
         await state.enter_graceful_shutdown()
         orchestrator.sessions.close()
         await asyncio.gather(*(door.server.stop(config.drain_s) for door in doors))
-        await orchestrator.close()
-        log.info("stopped")
 
 
 @asynccontextmanager
