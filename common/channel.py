@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias
 
     from common.http2 import Http2Settings
-    from common.tls import TlsFiles
+    from common.tls import Credentials
 
     Addresses: TypeAlias = str | Sequence[str]  # one, or several in the order they are tried
 
@@ -47,22 +47,22 @@ _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
 
 
 def open_channel(
-    address: str, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+    address: str, tls: Credentials, http2: Http2Settings = DEFAULT_HTTP2
 ) -> grpc.aio.Channel:
-    """Return a channel to `address`, host:port, that presents this process's certificate."""
+    """Return a channel to `address`, host:port, whose calls say who makes them."""
     options = http2.client_options()
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options)
 
 
 class Client:
-    """A channel to an orchestrator that presents this process's certificate; `async with` it.
+    """A channel to an orchestrator whose calls say who makes them; `async with` it.
 
     Of several addresses it calls the first that answers, and after an `UnavailableError` the next,
     unless that is an `AbortedError`: one of them leads, the others stand by and do not listen.
     """
 
     def __init__(
-        self, addresses: Addresses, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+        self, addresses: Addresses, tls: Credentials, http2: Http2Settings = DEFAULT_HTTP2
     ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import grpc
@@ -27,6 +28,9 @@ class Role(StrEnum):
     OPERATOR = "operator"  # plans and runs
     AUDITOR = "auditor"  # reads the record, and verifies it
     VIEWER = "viewer"  # looks on
+
+
+PEOPLE = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})  # may sign in by token
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,13 @@ class CertificateFileMissing(RequestError):
         )
 
 
+class Credentials(Protocol):
+    """What lets a client prove who it is."""
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Return credentials that say who is calling."""
+
+
 class TlsFiles(BaseModel):
     """Where a process finds its own certificate and key, and the authority that it trusts."""
 
@@ -64,17 +75,22 @@ class TlsFiles(BaseModel):
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that demand a client certificate of the same authority."""
-        pair = (_read(self.key), _read(self.certificate))
+        pair = (read_file(self.key), read_file(self.certificate))
         return grpc.ssl_server_credentials(
-            [pair], root_certificates=_read(self.authority), require_client_auth=True
+            [pair], root_certificates=read_file(self.authority), require_client_auth=True
         )
+
+    def people_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that ask no client for a certificate: its token says who it is."""
+        pair = (read_file(self.key), read_file(self.certificate))
+        return grpc.ssl_server_credentials([pair])
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present this process's certificate."""
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.authority),
-            private_key=_read(self.key),
-            certificate_chain=_read(self.certificate),
+            root_certificates=read_file(self.authority),
+            private_key=read_file(self.key),
+            certificate_chain=read_file(self.certificate),
         )
 
 
@@ -87,7 +103,8 @@ def identity_of(uri: str) -> Identity | None:
     return Identity(federation=parts.netloc, role=Role(role), name=name)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the bytes of one of these files; raise CertificateFileMissing."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,12 +1,14 @@
-"""Who is calling, from the client certificate, and what that role may call: default deny."""
+"""Who is calling, from the client certificate or a token, and what they may call: default deny."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import PermissionRefused, RequestError
 from common.ids import GatewayId
-from common.tls import Identity, Role, identity_of
+from common.tls import PEOPLE, Identity, Role, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
-_READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})
+_READERS = PEOPLE
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
     "/federation.v1.GatewayService/GetConfig": _GATEWAYS,
@@ -37,12 +39,25 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
     "/grpc.health.v1.Health/Check": _MEMBERS,
-    "/grpc.health.v1.Health/List": _MEMBERS,
+    "/grpc.health.v1.Health/List": frozenset(),  # gRPC registers it and does not answer it
     "/grpc.health.v1.Health/Watch": _MEMBERS,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _MEMBERS,
 }
 SERVICES = tuple(dict.fromkeys(method.split("/")[1] for method in PERMISSIONS))
+SERVICES_OF_PEOPLE = tuple(
+    dict.fromkeys(name.split("/")[1] for name, roles in PERMISSIONS.items() if roles & PEOPLE)
+)
 _TLS_VERSION = b"TLSv1.3"
+_CALLER: ContextVar[Identity] = ContextVar("caller")  # of the call that this task answers
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who a token says is calling."""
+
+    name: str
+    roles: frozenset[Role]  # some of PEOPLE
+    good_until: float  # seconds since 1970; the token says nothing afterwards
 
 
 class Unauthenticated(RequestError):
@@ -76,11 +91,11 @@ class TlsTooOld(Unauthenticated):
 class RoleRefused(PermissionRefused):
     """The caller's role may not call this method."""
 
-    def __init__(self, role: Role, method: str) -> None:
+    def __init__(self, roles: Iterable[Role], method: str, *, by: str = "certificate") -> None:
         allowed = ", ".join(sorted(PERMISSIONS.get(method, ()))) or "nobody"
         super().__init__(
-            f"the role {role} in the client certificate may not call {method} ({allowed} may): "
-            "call with a certificate for another role"
+            f"the role {' or '.join(sorted(roles))} of the caller's {by} may not call {method} "
+            f"({allowed} may): call as somebody of another role"
         )
 
 
@@ -102,15 +117,38 @@ def check_caller(
         TlsTooOld, IdentityMissing, ForeignFederation: nobody of this federation is calling.
         RoleRefused: the caller's role may not call the method.
     """
-    version = b"".join(connection.get("ssl_tls_version", []))
-    if version != _TLS_VERSION:
-        raise TlsTooOld(version.decode(errors="replace"))
+    check_tls(connection)
     caller = identity(connection)
     if caller.federation != federation:
         raise ForeignFederation(got=caller.federation, need=federation)
     if caller.role not in PERMISSIONS.get(method, frozenset()):
-        raise RoleRefused(caller.role, method)
+        raise RoleRefused([caller.role], method)
     return caller
+
+
+def check_person(person: Person, method: str, federation: str) -> Identity:
+    """Return as whom `person` calls `method`, in a role that may; raise RoleRefused."""
+    allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE
+    if not allowed:
+        raise RoleRefused(person.roles, method, by="token")
+    return Identity(federation, min(allowed), person.name)
+
+
+def check_tls(connection: Mapping[str, Iterable[bytes]]) -> None:
+    """Raise TlsTooOld unless the connection is TLS 1.3."""
+    version = b"".join(connection.get("ssl_tls_version", []))
+    if version != _TLS_VERSION:
+        raise TlsTooOld(version.decode(errors="replace"))
+
+
+def set_caller(caller: Identity) -> None:
+    """Keep who makes the call that this task answers."""
+    _CALLER.set(caller)
+
+
+def calling() -> Identity:
+    """Return who makes the call that this task answers, by certificate or by token."""
+    return _CALLER.get()
 
 
 def calling_gateway(context: Context) -> GatewayId:

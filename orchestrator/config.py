@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Address, FileSettings
 from common.http2 import Http2Settings
 from common.logs import LogSettings
-from common.tls import TlsFiles
+from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
 _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
@@ -26,6 +26,36 @@ class Limits(BaseModel):
     max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
 
 
+def _are_peoples(roles: dict[str, Role]) -> dict[str, Role]:
+    if not PEOPLE.issuperset(roles.values()):
+        msg = f"a token can give no other role than {', '.join(sorted(PEOPLE))}"
+        raise ValueError(msg)
+    return roles
+
+
+class OidcSettings(BaseModel):
+    """How people sign in with tokens of an OpenID Connect provider instead of certificates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: Annotated[str, Field(pattern=r"^https://[^/?#\s]+[^?#\s]*$")]  # as in the tokens
+    audience: Annotated[str, Field(min_length=1)]  # the tokens that are meant for this federation
+    roles: Annotated[dict[str, Role], Field(min_length=1), AfterValidator(_are_peoples)]  # by group
+    groups_claim: str = "groups"  # where a token lists its holder's groups; dots lead into tables
+    name_claim: str = "sub"  # where a token says who its holder is
+    address: Address = "127.0.0.1:8444"  # where people call; port 0: any free one
+    authority: Path | None = None  # of the provider's own certificate, PEM; None: the system's
+
+
+class FourEyesSettings(BaseModel):
+    """What one person alone cannot do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] = ()  # names of RPCs, such as CancelRun
+    within_s: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400  # the second person's time
+
+
 class OrchestratorConfig(FileSettings):
     """Everything that an orchestrator is told."""
 
@@ -39,6 +69,8 @@ class OrchestratorConfig(FileSettings):
     restart_grace_s: Annotated[float, Field(ge=0)] = 10.0  # least time for a round after a restart
     drain_s: Annotated[float, Field(ge=0)] = 5.0  # for calls under way at shutdown
     limits: Limits = Limits()
+    oidc: OidcSettings | None = None
+    four_eyes: FourEyesSettings = FourEyesSettings()
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
 

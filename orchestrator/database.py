@@ -70,13 +70,22 @@ LEDGER_HEADS = Table(  # the newest of each gateway's ledger that was countersig
     Column("hash", String(64), nullable=False),
 )
 
+CONFIRMATIONS = Table(  # what needs two people, and who has asked for it
+    "confirmations",
+    METADATA,
+    Column("digest", String(64), primary_key=True),  # of the method and the request
+    Column("asked_by", String(63), nullable=False),
+    Column("confirmed_by", String(63), nullable=True),
+    Column("good_until", BigInteger, nullable=False),  # seconds since 1970
+)
+
 
 @event.listens_for(EPOCHS, "after_create")
 def _begin_epochs(table: Table, connection: Connection, **_options: object) -> None:
     connection.execute(insert(table).values(id=1, epoch=0))
 
 
-SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0002")
+SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0007")
 
 
 def open_database(url: str) -> Engine:

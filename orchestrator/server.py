@@ -20,7 +20,8 @@ from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
 from common.errors import UnavailableError
-from orchestrator.auth import SERVICES
+from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
+from orchestrator.four_eyes import FourEyes
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
@@ -30,12 +31,13 @@ from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import NoReturn
 
     from common.clock import Clock
-    from orchestrator.config import OrchestratorConfig
+    from orchestrator.config import OidcSettings, OrchestratorConfig
     from orchestrator.leadership import Leadership
+    from orchestrator.tokens import Tokens
 
 log = structlog.get_logger()
 
@@ -57,6 +59,24 @@ class Listening:
 
     address: str  # host:port, with the port that was taken
     orchestrator: Orchestrator
+    peoples_address: str | None = None  # where they call with tokens
+
+
+@dataclass(frozen=True)
+class _Door:
+    """A server, and where it is to listen."""
+
+    server: grpc.aio.Server
+    address: str
+    credentials: grpc.ServerCredentials
+
+    def bind(self) -> str:
+        """Listen; return the address with the port that was taken."""
+        try:
+            port = self.server.add_secure_port(self.address, self.credentials)
+        except RuntimeError as error:
+            raise AddressTaken(self.address) from error
+        return f"{self.address.rpartition(':')[0]}:{port}"
 
 
 async def serve(
@@ -129,9 +149,11 @@ async def listening(
         )
         async with (
             _kept(leadership, orchestrator),
-            _answering(config, orchestrator, state) as address,
+            _closed(orchestrator),
+            _doors(config, orchestrator, state, clock) as doors,
+            _answering(config, orchestrator, state, doors) as addresses,
         ):
-            yield Listening(address, orchestrator)
+            yield Listening(addresses[0], orchestrator, *addresses[1:])
 
 
 @asynccontextmanager
@@ -155,40 +177,90 @@ async def _kept(leadership: Leadership | None, orchestrator: Orchestrator) -> As
 
 
 @asynccontextmanager
-async def _answering(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
-) -> AsyncIterator[str]:
-    """Answer calls inside the block, which is lent the address; drain at its end."""
-    server = _server(config, orchestrator, state)
+async def _closed(orchestrator: Orchestrator) -> AsyncIterator[None]:
+    """Let go of all that the orchestrator holds, whatever the block could not do."""
     try:
-        port = _bind(server, config)
-        orchestrator.start(restart_grace_s=config.restart_grace_s)
-        await server.start()
-        for service in (*SERVICES, _WHOLE):
-            await state.set(service, _SERVING)
-        address = f"{config.address.rpartition(':')[0]}:{port}"
-        _write_atomically(config.address_file, address)
-        log.info("serving", address=address, health=str(config.health_socket_path))
-        yield address
+        yield
     finally:
-        config.address_file.unlink(missing_ok=True)
-        await state.enter_graceful_shutdown()
-        orchestrator.sessions.close()
-        await server.stop(config.drain_s)
         await orchestrator.close()
         log.info("stopped")
 
 
-def _server(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
-) -> grpc.aio.Server:
-    guard = GuardingInterceptor(config.federation)
-    server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
+@asynccontextmanager
+async def _answering(
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    doors: Sequence[_Door],
+) -> AsyncIterator[list[str]]:
+    """Answer calls inside the block, which is lent the doors' addresses; drain at its end."""
+    try:
+        addresses = [door.bind() for door in doors]
+        orchestrator.start(restart_grace_s=config.restart_grace_s)
+        for door in doors:
+            await door.server.start()
+        for service in (*SERVICES, _WHOLE):
+            await state.set(service, _SERVING)
+        _write_atomically(config.address_file, addresses[0])
+        health_at = str(config.health_socket_path)
+        log.info("serving", address=addresses[0], people=addresses[1:], health=health_at)
+        yield addresses
+    finally:
+        config.address_file.unlink(missing_ok=True)
+        await state.enter_graceful_shutdown()
+        orchestrator.sessions.close()
+        await asyncio.gather(*(door.server.stop(config.drain_s) for door in doors))
+
+
+@asynccontextmanager
+async def _doors(
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    clock: Clock,
+) -> AsyncIterator[list[_Door]]:
+    """Lend the doors that are to be opened: everybody's, and that of people with tokens."""
+    limits, tls, options = config.four_eyes, config.tls, config.http2.server_options()
+    four_eyes = FourEyes(
+        limits.methods, within_s=limits.within_s, fence=orchestrator.fence, clock=clock
+    )
+    guard = GuardingInterceptor(config.federation, four_eyes=four_eyes)
+    server = grpc.aio.server(interceptors=[guard], options=options)
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
+    _add_services_of_people(server, orchestrator, state, SERVICES)
+    doors = [_Door(server, config.address, tls.server_credentials())]
+    if config.oidc is None:
+        yield doors
+        return
+    async with _signing_in(config.oidc, clock) as tokens:
+        guard = GuardingInterceptor(config.federation, four_eyes=four_eyes, tokens=tokens)
+        server = grpc.aio.server(interceptors=[guard], options=options)
+        _add_services_of_people(server, orchestrator, state, SERVICES_OF_PEOPLE)
+        yield [*doors, _Door(server, config.oidc.address, tls.people_credentials())]
+
+
+def _add_services_of_people(
+    server: grpc.aio.Server,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    names: Sequence[str],
+) -> None:
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
     add_HealthServicer_to_server(state, server)
-    reflection.enable_server_reflection(SERVICES, server)
-    return server
+    reflection.enable_server_reflection(names, server)
+
+
+@asynccontextmanager
+async def _signing_in(oidc: OidcSettings, clock: Clock) -> AsyncIterator[Tokens]:
+    """Lend what tells people by their tokens; `cryptography` takes memory, so only now."""
+    from orchestrator.provider_keys import ProviderKeys  # noqa: PLC0415
+    from orchestrator.tokens import Tokens  # noqa: PLC0415
+
+    keys = ProviderKeys(oidc.issuer, oidc.authority, clock)
+    try:
+        yield Tokens(oidc, keys, clock)
+    finally:
+        await keys.close()
 
 
 @asynccontextmanager
@@ -205,14 +277,6 @@ async def _answering_probes(
         yield
     finally:
         await probes.stop(None)
-
-
-def _bind(server: grpc.aio.Server, config: OrchestratorConfig) -> int:
-    credentials = config.tls.server_credentials()
-    try:
-        return server.add_secure_port(config.address, credentials)
-    except RuntimeError as error:
-        raise AddressTaken(config.address) from error
 
 
 def _write_atomically(path: Path, text: str) -> None:

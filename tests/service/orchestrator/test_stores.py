@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.protocol import Body, Chunk, LedgerHead
+from common.tls import Identity, Role
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.config import Limits
+from orchestrator.database import CONFIRMATIONS
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
+from orchestrator.four_eyes import FourEyes
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
@@ -28,6 +31,7 @@ from orchestrator.weight_store import (
     WeightsElsewhere,
     WeightStore,
 )
+from protos.federation.v1.operator_pb2 import CancelRunRequest
 from tests.fakes import FakeClock
 
 LAYOUT = Layout.of({"w": (6,)})
@@ -36,6 +40,8 @@ DATA, OTHERS = UPDATE.to_bytes(), Weights(LAYOUT, np.ones(6, dtype=np.float32)).
 BLOB = b"some weights"
 SLOT = Slot("r", 1, "a")
 HEAD = LedgerHead(5, "5" * 64)
+OLGA = Identity("acme", Role.OPERATOR, "olga")
+CANCEL = "/federation.v1.OperatorService/CancelRun"
 
 
 @pytest.fixture
@@ -86,6 +92,9 @@ OLDER_WRITES = {
     ),
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
+    "who asked for what two must": lambda fence, _: FourEyes(
+        ["CancelRun"], within_s=3600, fence=fence, clock=SystemClock()
+    ).confirm(OLGA, CANCEL, CancelRunRequest(run_id="r")),
 }
 
 
@@ -104,6 +113,8 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
     assert head is None
+    with newer.reading() as connection:
+        assert connection.execute(select(CONFIRMATIONS)).all() == []
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):
