@@ -35,14 +35,18 @@ _KEPT = 1 << 12  # certificates of callers that are read once and not at every c
 StrongKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
-class CertificateUnreadable(RequestError):
+class CertificateRefused(RequestError):
+    """A certificate is not one that a member can have."""
+
+
+class CertificateUnreadable(CertificateRefused):
     """Something is not a certificate, or not a chain of them."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"no certificate can be read ({why}): PEM certificates are needed")
 
 
-class IdentityUnclear(RequestError):
+class IdentityUnclear(CertificateRefused):
     """A certificate or a request names no member of a federation, or several."""
 
     def __init__(self, count: int) -> None:
@@ -52,7 +56,7 @@ class IdentityUnclear(RequestError):
         )
 
 
-class WeakKey(RequestError):
+class WeakKey(CertificateRefused):
     """A key could be broken, or is of a kind that is not used here."""
 
     def __init__(self, got: str) -> None:

@@ -8,6 +8,7 @@ next finds that it fits, and finishes.
 from __future__ import annotations
 
 import os
+import ssl
 from typing import TYPE_CHECKING
 
 from common.disk import OWNER_ONLY, SYSTEM_DISK
@@ -70,34 +71,20 @@ def read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
         KeyDoesNotFit: they do not belong to each other.
     """
     pair = read_file(certificate), read_file(key)
-    if fit(*pair):
+    if _fit(certificate, key):
         return pair
-    fresh = _fresh(certificate)
-    if not fresh.exists() or not fit(newer := read_file(fresh), pair[1]):
+    if not _fit(_fresh(certificate), key):
         raise KeyDoesNotFit(certificate, key)
-    SYSTEM_DISK.rename(fresh, certificate)
+    SYSTEM_DISK.rename(_fresh(certificate), certificate)
     SYSTEM_DISK.sync_folder(certificate.parent)
-    return newer, pair[1]
-
-
-def fit(certificate: bytes, key: bytes) -> bool:
-    """Whether a certificate and a private key, both PEM, belong to each other."""
-    from cryptography import x509  # noqa: PLC0415 - 7 MiB, and most who import this never need it
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-        load_pem_private_key,
-    )
-
-    try:
-        public = load_pem_private_key(key, password=None).public_key()
-        return bool(x509.load_pem_x509_certificate(certificate).public_key() == public)
-    except (TypeError, ValueError):
-        return False
+    return read_file(certificate), pair[1]
 
 
 def replace_pair(certificate: Path, key: Path, pair: tuple[bytes, bytes]) -> None:
     """Put a newer pair, (certificate, key), in place of the older; it is durable on return.
 
     Raises:
+        KeyDoesNotFit: they do not belong to each other; the older pair stays.
         KeysNotWritten: the disk does not take it; the older pair is there, or the newer.
     """
     try:
@@ -105,6 +92,8 @@ def replace_pair(certificate: Path, key: Path, pair: tuple[bytes, bytes]) -> Non
             with SYSTEM_DISK.create(_fresh(path)) as file:
                 file.write(content, 0)
                 file.sync()
+        if not _fit(_fresh(certificate), _fresh(key)):
+            raise KeyDoesNotFit(_fresh(certificate), _fresh(key))
         for path in (key, certificate):
             SYSTEM_DISK.rename(_fresh(path), path)
             SYSTEM_DISK.sync_folder(path.parent)
@@ -136,3 +125,17 @@ def refuse_present(folder: Path, names: Mapping[str, bytes] | tuple[str, ...]) -
 
 def _fresh(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
+
+
+def _fit(certificate: Path, key: Path) -> bool:
+    """Whether a certificate and a private key belong to each other, and both can be read."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=_refuse)
+    except (OSError, ValueError):  # SSLError is one of the former
+        return False
+    return True
+
+
+def _refuse() -> str:
+    """Answer the question for a password, which OpenSSL would ask on the terminal."""
+    raise ValueError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -121,7 +121,9 @@ def swapping_credentials(
         log.info("certificate_swapped", certificate=str(files.certificate))
         return made
 
-    return grpc.dynamic_ssl_server_credentials(read(), newer, demand_certificate)
+    # types-grpcio has the fetcher return a configuration always; None means no change
+    fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", newer)
+    return grpc.dynamic_ssl_server_credentials(read(), fetcher, demand_certificate)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

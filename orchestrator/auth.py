@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.errors import PermissionRefused, RequestError
+from common.errors import PermissionRefused
 from common.ids import GatewayId
 from common.tls import Identity, Role, identity_of
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
+_ADMINS = frozenset({Role.ADMIN})
 _READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
@@ -36,6 +38,12 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
+    "/federation.v1.EnrolmentService/Enrol": frozenset(),  # at the enrolment address alone
+    "/federation.v1.EnrolmentService/Renew": _MEMBERS - {Role.ORCHESTRATOR},
+    "/federation.v1.MembershipService/CreateToken": _ADMINS,
+    "/federation.v1.MembershipService/Certify": _ADMINS,
+    "/federation.v1.MembershipService/ListMembers": _ADMINS,
+    "/federation.v1.MembershipService/Revoke": _ADMINS,
     "/grpc.health.v1.Health/Check": _MEMBERS,
     "/grpc.health.v1.Health/List": _MEMBERS,
     "/grpc.health.v1.Health/Watch": _MEMBERS,
@@ -43,10 +51,6 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
 }
 SERVICES = tuple(dict.fromkeys(method.split("/")[1] for method in PERMISSIONS))
 _TLS_VERSION = b"TLSv1.3"
-
-
-class Unauthenticated(RequestError):
-    """The connection does not say who is calling."""
 
 
 class IdentityMissing(Unauthenticated):
@@ -93,6 +97,13 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
+def check_version(connection: Mapping[str, Iterable[bytes]]) -> None:
+    """Raise TlsTooOld unless the connection is TLS 1.3."""
+    version = b"".join(connection.get("ssl_tls_version", []))
+    if version != _TLS_VERSION:
+        raise TlsTooOld(version.decode(errors="replace"))
+
+
 def check_caller(
     connection: Mapping[str, Iterable[bytes]], method: str, federation: str
 ) -> Identity:
@@ -102,9 +113,7 @@ def check_caller(
         TlsTooOld, IdentityMissing, ForeignFederation: nobody of this federation is calling.
         RoleRefused: the caller's role may not call the method.
     """
-    version = b"".join(connection.get("ssl_tls_version", []))
-    if version != _TLS_VERSION:
-        raise TlsTooOld(version.decode(errors="replace"))
+    check_version(connection)
     caller = identity(connection)
     if caller.federation != federation:
         raise ForeignFederation(got=caller.federation, need=federation)

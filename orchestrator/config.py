@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from common.config import Address, FileSettings
 from common.http2 import Http2Settings
 from common.logs import LogSettings
-from common.tls import TlsFiles
+from common.tls import Role, TlsFiles
 
 GIB = 1 << 30
 _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
@@ -26,6 +27,24 @@ class Limits(BaseModel):
     max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
 
 
+class Enrolment(BaseModel):
+    """Where members enrol, and the authority that signs them here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Address = "127.0.0.1:8444"  # of the listener that asks for no client certificate
+    advertised: Address | None = None  # as tokens name it; None: `address`
+    certificate: Path  # of the intermediate authority, PEM
+    key: Path  # its private key, PEM
+    gateway_days: Annotated[float, Field(gt=0, le=90)] = 7.0
+    member_days: Annotated[float, Field(gt=0, le=90)] = 30.0  # people's certificates
+
+    def lifetime(self, role: Role) -> timedelta:
+        """Return how long a certificate for `role` is valid."""
+        days = self.gateway_days if role is Role.GATEWAY else self.member_days
+        return timedelta(days=days)
+
+
 class OrchestratorConfig(FileSettings):
     """Everything that an orchestrator is told."""
 
@@ -33,6 +52,7 @@ class OrchestratorConfig(FileSettings):
     state: Path = Path("state/orchestrator")  # everything that is kept
     shared: Path | None = None  # weights and signing key, where a standby has them too
     tls: TlsFiles
+    enrolment: Enrolment | None = None  # None: nobody enrols here, and nothing is renewed
     address: Address = "127.0.0.1:8443"  # port 0: any free one
     database: str = ""  # an SQLAlchemy URL; empty: SQLite in the state folder
     health_socket: Path | None = None  # for exec probes; default: `<state>/health.sock`
@@ -62,6 +82,11 @@ class OrchestratorConfig(FileSettings):
     def address_file(self) -> Path:
         """Where the address that is served is written, while it is."""
         return self.state / "address"
+
+    @property
+    def enrolment_address_file(self) -> Path:
+        """Where the address that members enrol at is written, while it is served."""
+        return self.state / "enrolment-address"
 
     @property
     def database_url(self) -> str:

@@ -83,7 +83,7 @@ class Orchestrator:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
         self._engine = open_database(database_url)
-        self._fence = fence = Fence(self._engine)
+        self.fence = fence = Fence(self._engine)
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads", disk)
@@ -219,7 +219,7 @@ class Orchestrator:
         while not self.runs.halted.is_set():
             await self._clock.sleep_until(self._clock.now() + SUCCESSOR_CHECK_S)
             with suppress(UnavailableError), self.runs.halting():
-                self._fence.check()
+                self.fence.check()
 
     def _drive(self, run_id: RunId) -> None:
         self._run(self.train_fed_avg(run_id), f"run {run_id}")

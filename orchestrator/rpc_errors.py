@@ -1,4 +1,4 @@
-"""Our errors -> gRPC status: one table, one interceptor, which also checks who is calling."""
+"""Our errors -> gRPC status: one table, one interceptor, which also asks who may come in."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from common.errors import (
 from common.frames import packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import Unauthenticated, check_caller
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from orchestrator.auth import Context
+    from orchestrator.callers import OpenCall
+    from orchestrator.doors import Door
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -81,10 +83,10 @@ def _bounded(text: str) -> str:
 
 
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
-    """Lets only the federation's members in, each to its service, and answers errors."""
+    """Lets in whom `door` admits, before any handler runs, and answers errors."""
 
-    def __init__(self, federation: str) -> None:
-        self._federation = federation
+    def __init__(self, door: Door) -> None:
+        self._door = door
 
     async def intercept_service(
         self,
@@ -114,7 +116,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
 
     def _single(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def guarded(request: Any, context: Context) -> Any:
-            async with self._answering(context, method):
+            async with self._answering(context, method, request):
                 return await behaviour(request, context)
 
         return guarded
@@ -122,17 +124,21 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
             stream = behaviour(request, context)
-            async with self._answering(context, method), aclosing(stream) as responses:
+            admitted = self._answering(context, method, request)
+            async with admitted as call, aclosing(stream) as responses:
                 async for response in responses:
-                    yield response
+                    with call.outside():
+                        yield response
 
         return guarded
 
     @asynccontextmanager
-    async def _answering(self, context: Context, method: str) -> AsyncIterator[None]:
+    async def _answering(
+        self, context: Context, method: str, request: Any
+    ) -> AsyncIterator[OpenCall]:
         try:
-            check_caller(context.auth_context(), method, self._federation)
-            yield
+            async with self._door.admit(context, method, request) as call:
+                yield call
         except FederationError as error:
             log.info("refused", method=method, reason=type(error).__name__, why=str(error))
             await _abort(context, status_of(error))

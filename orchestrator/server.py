@@ -6,7 +6,6 @@ import asyncio
 import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -19,10 +18,11 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
-from common.errors import UnavailableError
 from orchestrator.auth import SERVICES
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
+from orchestrator.listener import bind, write_atomically
+from orchestrator.members import Members
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.rpc_errors import GuardingInterceptor
@@ -44,19 +44,13 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _WHOLE = ""  # what a probe asks for
 
 
-class AddressTaken(UnavailableError):
-    """The server cannot listen where it should."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
-
-
 @dataclass(frozen=True)
 class Listening:
     """A server that has begun to serve."""
 
     address: str  # host:port, with the port that was taken
     orchestrator: Orchestrator
+    members: Members
 
 
 async def serve(
@@ -129,9 +123,9 @@ async def listening(
         )
         async with (
             _kept(leadership, orchestrator),
-            _answering(config, orchestrator, state) as address,
+            _answering(config, orchestrator, state, clock) as server,
         ):
-            yield Listening(address, orchestrator)
+            yield server
 
 
 @asynccontextmanager
@@ -156,20 +150,24 @@ async def _kept(leadership: Leadership | None, orchestrator: Orchestrator) -> As
 
 @asynccontextmanager
 async def _answering(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
-) -> AsyncIterator[str]:
-    """Answer calls inside the block, which is lent the address; drain at its end."""
-    server = _server(config, orchestrator, state)
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    clock: Clock,
+) -> AsyncIterator[Listening]:
+    """Answer calls inside the block; drain at its end."""
+    members = Members(config, orchestrator.fence, clock)
+    server = _server(config, orchestrator, state, members)
     try:
-        port = _bind(server, config)
+        address = bind(server, config.address, config.tls.server_credentials())
         orchestrator.start(restart_grace_s=config.restart_grace_s)
         await server.start()
-        for service in (*SERVICES, _WHOLE):
-            await state.set(service, _SERVING)
-        address = f"{config.address.rpartition(':')[0]}:{port}"
-        _write_atomically(config.address_file, address)
-        log.info("serving", address=address, health=str(config.health_socket_path))
-        yield address
+        async with members.watched_over(), members.enrolling():
+            for service in (*SERVICES, _WHOLE):
+                await state.set(service, _SERVING)
+            write_atomically(config.address_file, address)
+            log.info("serving", address=address, health=str(config.health_socket_path))
+            yield Listening(address, orchestrator, members)
     finally:
         config.address_file.unlink(missing_ok=True)
         await state.enter_graceful_shutdown()
@@ -180,12 +178,16 @@ async def _answering(
 
 
 def _server(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    members: Members,
 ) -> grpc.aio.Server:
-    guard = GuardingInterceptor(config.federation)
+    guard = GuardingInterceptor(members.door)
     server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
+    members.serve_on(server)
     add_HealthServicer_to_server(state, server)
     reflection.enable_server_reflection(SERVICES, server)
     return server
@@ -205,17 +207,3 @@ async def _answering_probes(
         yield
     finally:
         await probes.stop(None)
-
-
-def _bind(server: grpc.aio.Server, config: OrchestratorConfig) -> int:
-    credentials = config.tls.server_credentials()
-    try:
-        return server.add_secure_port(config.address, credentials)
-    except RuntimeError as error:
-        raise AddressTaken(config.address) from error
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
