@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Addresses: TypeAlias = str | Sequence[str]  # one, or several in the order they are tried
 
 CALL_TIMEOUT_S = 30.0
+LEAVING_S = 86400.0  # that a call may still take on a connection that was left for another
 CALL_ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError)  # what writing to one raises
 _SETTLED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
 
@@ -66,7 +67,9 @@ class Client:
     ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        self._channels = tuple(open_channel(each, tls, http2) for each in self._addresses)
+        self._tls, self._http2 = tls, http2
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._channels = self._opened()
         self._turn(0)
 
     async def __aenter__(self) -> Self:
@@ -79,6 +82,21 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         for channel in self._channels:
             await channel.close()
+        for leaving in tuple(self._leaving):
+            leaving.cancel()
+            await asyncio.wait([leaving])
+
+    def redial(self) -> None:
+        """Connect anew, with the files as they are now; calls under way end where they began."""
+        for channel in self._channels:
+            leaving = asyncio.create_task(channel.close(LEAVING_S), name="leaving")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._channels = self._opened()
+        self._turn(self._place)
+
+    def _opened(self) -> tuple[grpc.aio.Channel, ...]:
+        return tuple(open_channel(each, self._tls, self._http2) for each in self._addresses)
 
     def _turn(self, place: int) -> None:
         """Call that address from now on."""

@@ -42,7 +42,7 @@ from gateway.transfers import fetch, send
 from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from common.client import OrchestratorClient
     from common.ids import PlanId, RunId
@@ -113,12 +113,17 @@ class Agent:
         client: OrchestratorClient,
         backoff: Backoff,
         connected: Callable[[bool], None],
+        *beside: Callable[[], Coroutine[None, None, None]],
     ) -> None:
-        """Work with `workshop`; tell `connected` whenever the stream opens or breaks."""
+        """Work with `workshop`; tell `connected` whenever the stream opens or breaks.
+
+        What is to go on `beside` the work ends with it, and it with that.
+        """
         self._workshop = workshop
         self._client = client
         self._backoff = backoff
         self._connected = connected
+        self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
 
@@ -134,6 +139,8 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._work())
+                for each in self._beside:
+                    tasks.create_task(each())
         except ExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what it raises
             ours, others = group.split(FederationError)
             if ours is None or others is not None:

@@ -17,6 +17,7 @@ from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
 from common.plan import Relation, Unit
 from gateway.config import GatewayConfig
+from gateway.enrol_command import enroll
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(ledger, name="ledger")
+app.command("enroll")(enroll)
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
@@ -60,9 +62,11 @@ def run(
 async def _run(settings: GatewayConfig, seed: int | None) -> None:
     import structlog
 
+    from common.clock import SystemClock
     from common.retry import Backoff
     from gateway.agent import Agent
     from gateway.client import GrpcClient
+    from gateway.renewal import Renewal
 
     log = structlog.get_logger()
     workshop = _workshop(settings, seed)
@@ -76,6 +80,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             client,
             Backoff(limit_s=2.0),
             lambda connected: write_presence(settings.state, connected=connected),
+            Renewal(settings.tls, client, SystemClock()).run,
         )
         write_presence(settings.state, connected=False)  # an older process may have left another
         working = asyncio.create_task(agent.run())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -12,11 +14,13 @@ from common.http2 import DEFAULT_HTTP2
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
 from gateway.outgoing import GuardedChannel, OutgoingStream
+from protos.federation.v1 import enrolment_pb2
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.enrolment_pb2_grpc import EnrolmentServiceStub
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import grpc.aio
 
@@ -58,11 +62,27 @@ class GrpcClient(Client):
     ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._manifest = manifest
+        self._watching: Any = None  # the call of the newest Watch
         super().__init__(addresses, tls, http2)
 
     def _use(self, channel: grpc.aio.Channel) -> None:
         guarded = GuardedChannel(channel, self._manifest)
         self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
+        self._enrolment = EnrolmentServiceStub(cast("grpc.aio.Channel", guarded))
+
+    def redial(self) -> None:
+        """Connect anew, with the files as they are now; a Watch ends, and nothing else does."""
+        super().redial()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def renew(self, request: bytes) -> bytes:
+        """Return the chain, PEM, for a signing request of this gateway."""
+        with self._our_errors():
+            response = await self._enrolment.Renew(
+                enrolment_pb2.RenewRequest(request=request), timeout=CALL_TIMEOUT_S
+            )
+        return response.chain
 
     async def register(self, versions: Versions) -> Registration:
         """Say what this gateway is; learn what the orchestrator is."""
@@ -87,10 +107,11 @@ class GrpcClient(Client):
             await self._stub.AcceptPlan(request, timeout=CALL_TIMEOUT_S)
 
     async def watch(self, lease: str, kept_runs: Sequence[RunId]) -> AsyncIterator[RunNews]:
-        """Yield the state of each run now, then every change, until the stream breaks."""
+        """Yield the state of each run now, then every change, until the stream breaks or ends."""
         request = pb.WatchRequest(lease=lease, kept_runs=kept_runs)
-        with self._our_errors():
-            async for response in self._stub.Watch(request):
+        self._watching = self._stub.Watch(request)
+        with self._our_errors(), _ended_by_redial():
+            async for response in self._watching:
                 try:
                     news = wire.news_from_proto(response)
                 except InvalidMessage as error:  # a newer orchestrator may know more to say
@@ -144,3 +165,14 @@ class GrpcClient(Client):
     ) -> OutgoingStream:
         begun = cast("Callable[..., OutgoingStream]", self._stub.SubmitUpdate)
         return begun(first, timeout=timeout)
+
+
+@contextmanager
+def _ended_by_redial() -> Iterator[None]:
+    """End the block quietly where the call in it was cancelled, and not the task."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from common.enrolment import LONGEST_REQUEST, SECRET_BYTES
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN
 from common.transfer import CHUNK_BYTES
@@ -116,6 +117,12 @@ _HEAD = (
     ),
     Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers: private or seeded."),
 )
+_SIGNING_REQUEST = Entry(
+    "request",
+    PUBLIC,
+    Octets(LONGEST_REQUEST),
+    "The gateway's name, a public key that is drawn at random, and its signature.",
+)
 _HOW = "it comes from the plan and this gateway's settings, before any data are read."
 _OF_VALUE: Mapping[str, tuple[Rule, str]] = {
     "learning_rate": (NUMBER, "Learning rate"),
@@ -212,6 +219,14 @@ _ENTRIES = (
         "GetLedgerHeadRequest",
         Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers is asked for."),
     ),
+    Entry(
+        "EnrolRequest.secret",
+        OPERATIONAL,
+        Octets(SECRET_BYTES),
+        "The secret of the token that an admin of the federation has made, repeated once.",
+    ),
+    *_below("EnrolRequest", _SIGNING_REQUEST),
+    *_below("RenewRequest", _SIGNING_REQUEST),
 )
 
 MANIFEST: Manifest = {entry.field: entry for entry in _ENTRIES}

@@ -6,9 +6,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import PermissionRefused, RequestError
+from common.errors import PermissionRefused
 from common.ids import GatewayId
 from common.tls import PEOPLE, Identity, Role, identity_of
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
+_ADMINS = frozenset({Role.ADMIN})
 _READERS = PEOPLE
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
@@ -38,17 +40,27 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
+    "/federation.v1.EnrolmentService/Enrol": frozenset(),  # at the enrolment address alone
+    "/federation.v1.EnrolmentService/Renew": _MEMBERS - {Role.ORCHESTRATOR},
+    "/federation.v1.MembershipService/CreateToken": _ADMINS,
+    "/federation.v1.MembershipService/Certify": _ADMINS,
+    "/federation.v1.MembershipService/ListMembers": _ADMINS,
+    "/federation.v1.MembershipService/Revoke": _ADMINS,
     "/grpc.health.v1.Health/Check": _MEMBERS,
     "/grpc.health.v1.Health/List": frozenset(),  # gRPC registers it and does not answer it
     "/grpc.health.v1.Health/Watch": _MEMBERS,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _MEMBERS,
 }
 SERVICES = tuple(dict.fromkeys(method.split("/")[1] for method in PERMISSIONS))
+_OF_CERTIFICATES = "federation.v1.EnrolmentService"  # of no use to whoever calls with a token
 SERVICES_OF_PEOPLE = tuple(
-    dict.fromkeys(name.split("/")[1] for name, roles in PERMISSIONS.items() if roles & PEOPLE)
+    service
+    for service in SERVICES
+    if service != _OF_CERTIFICATES
+    and any(roles & PEOPLE for method, roles in PERMISSIONS.items() if f"/{service}/" in method)
 )
 _TLS_VERSION = b"TLSv1.3"
-_CALLER: ContextVar[Identity] = ContextVar("caller")  # of the call that this task answers
+_CALLER: ContextVar[Identity | None] = ContextVar("caller")  # of the call that this task answers
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,6 @@ class Person:
     name: str
     roles: frozenset[Role]  # some of PEOPLE
     good_until: float  # seconds since 1970; the token says nothing afterwards
-
-
-class Unauthenticated(RequestError):
-    """The connection does not say who is calling."""
 
 
 class IdentityMissing(Unauthenticated):
@@ -141,14 +149,17 @@ def check_tls(connection: Mapping[str, Iterable[bytes]]) -> None:
         raise TlsTooOld(version.decode(errors="replace"))
 
 
-def set_caller(caller: Identity) -> None:
+def set_caller(caller: Identity | None) -> None:
     """Keep who makes the call that this task answers."""
     _CALLER.set(caller)
 
 
 def calling() -> Identity:
-    """Return who makes the call that this task answers, by certificate or by token."""
-    return _CALLER.get()
+    """Return who makes the call that this task answers; raise IdentityMissing."""
+    caller = _CALLER.get(None)
+    if caller is None:
+        raise IdentityMissing
+    return caller
 
 
 def calling_gateway(context: Context) -> GatewayId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -56,6 +57,24 @@ class FourEyesSettings(BaseModel):
     within_s: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400  # the second person's time
 
 
+class Enrolment(BaseModel):
+    """Where members enrol, and the authority that signs them here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Address = "127.0.0.1:8445"  # of the listener that asks for no client certificate
+    advertised: Address | None = None  # as tokens name it; None: `address`
+    certificate: Path  # of the intermediate authority, PEM
+    key: Path  # its private key, PEM
+    gateway_days: Annotated[float, Field(gt=0, le=90)] = 7.0
+    member_days: Annotated[float, Field(gt=0, le=90)] = 30.0  # people's certificates
+
+    def lifetime(self, role: Role) -> timedelta:
+        """Return how long a certificate for `role` is valid."""
+        days = self.gateway_days if role is Role.GATEWAY else self.member_days
+        return timedelta(days=days)
+
+
 class OrchestratorConfig(FileSettings):
     """Everything that an orchestrator is told."""
 
@@ -63,6 +82,7 @@ class OrchestratorConfig(FileSettings):
     state: Path = Path("state/orchestrator")  # everything that is kept
     shared: Path | None = None  # weights and signing key, where a standby has them too
     tls: TlsFiles
+    enrolment: Enrolment | None = None  # None: nobody enrols here, and nothing is renewed
     address: Address = "127.0.0.1:8443"  # port 0: any free one
     database: str = ""  # an SQLAlchemy URL; empty: SQLite in the state folder
     health_socket: Path | None = None  # for exec probes; default: `<state>/health.sock`
@@ -94,6 +114,11 @@ class OrchestratorConfig(FileSettings):
     def address_file(self) -> Path:
         """Where the address that is served is written, while it is."""
         return self.state / "address"
+
+    @property
+    def enrolment_address_file(self) -> Path:
+        """Where the address that members enrol at is written, while it is served."""
+        return self.state / "enrolment-address"
 
     @property
     def database_url(self) -> str:

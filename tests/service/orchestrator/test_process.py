@@ -17,9 +17,10 @@ from common.errors import UnavailableError
 from common.tls import Role
 from orchestrator.config import Limits, OrchestratorConfig
 from orchestrator.fencing import Superseded
+from orchestrator.listener import AddressTaken
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.probe import check_health
-from orchestrator.server import AddressTaken, listening, serve
+from orchestrator.server import listening, serve
 from tests.certificates import Authority
 from tests.fakes import INITIAL
 
