@@ -25,6 +25,7 @@ from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -182,8 +183,9 @@ async def _answering(
 def _server(
     config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
 ) -> grpc.aio.Server:
-    guard = GuardingInterceptor(config.federation)
-    server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
+    guard = GuardingInterceptor(config.federation, Quotas(config.limits))
+    options = [*config.http2.server_options(), *config.limits.server_options()]
+    server = grpc.aio.server(interceptors=[guard], options=options)
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
     add_HealthServicer_to_server(state, server)
