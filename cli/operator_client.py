@@ -12,7 +12,7 @@ from common.errors import NotFound, UnavailableError
 from common.frames import FramedChannel
 from common.ids import PlanId, WeightsId
 from common.protocol import Body
-from common.retry import Backoff
+from common.retry import Backoff, wait_after
 from common.transfer import Receiver, chunks_of, digest_of
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
@@ -79,11 +79,13 @@ class OperatorClient(Client):
                     yield status, plan
                     if status.has_ended:
                         return
-            except UnavailableError:
+                wait_s = next(waits)
+            except UnavailableError as error:
                 failures += 1
                 if failures > patience:
                     raise
-            await asyncio.sleep(next(waits))
+                wait_s = wait_after(error, waits)
+            await asyncio.sleep(wait_s)
 
     async def run(self, run_id: RunId) -> tuple[RunStatus, bytes]:
         """Return a run's present state and its plan's bytes."""

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from common.errors import (
     AbortedError,
     ConflictError,
     FederationError,
+    LimitReached,
     NotFound,
     PermissionRefused,
     RequestError,
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 30.0
 LEAVING_S = 86400.0  # that a call may still take on a connection that was left for another
 CALL_ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError)  # what writing to one raises
+DETAILS_KEY = "grpc-status-details-bin"
+_SAME_SERVER = (AbortedError, LimitReached)  # says to ask the one that answered, no other
 _SETTLED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
 
 _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
@@ -59,7 +65,8 @@ class Client:
     """A channel to an orchestrator whose calls say who makes them; `async with` it.
 
     Of several addresses it calls the first that answers, and after an `UnavailableError` the next,
-    unless that is an `AbortedError`: one of them leads, the others stand by and do not listen.
+    unless that is an `AbortedError` or `LimitReached`: one of them leads, the others stand by and
+    do not listen.
     """
 
     def __init__(
@@ -116,7 +123,7 @@ class Client:
         except grpc.aio.AioRpcError as error:
             ours = error_of(error, self._addresses[place])
             following = (place + 1) % len(self._addresses)
-            is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, AbortedError)
+            is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, _SAME_SERVER)
             if is_of_no_use and self._place == place != following:
                 self._turn(following)
             raise ours from error
@@ -142,6 +149,8 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
     an `UnavailableError`: the same call may succeed later.
     """
     details = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return LimitReached(details, wait_s=_asked_wait_s(error))
     kind = _CLASSES.get(error.code())
     if kind is not None:
         return kind(details)
@@ -152,3 +161,17 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
         hint = "the TLS handshake failed: check that both certificates are of one authority, "
         return UnavailableError(f"{address}: {hint}valid today and for this host ({details})")
     return UnavailableError(f"{address}: {details}")
+
+
+def _asked_wait_s(error: grpc.aio.AioRpcError) -> float:
+    """Return how long the server asks to wait, 0 where it does not say."""
+    status, asked = Status(), RetryInfo()
+    try:
+        status.ParseFromString(dict(error.trailing_metadata() or ()).get(DETAILS_KEY, b""))
+        for detail in status.details:
+            if detail.Unpack(asked):
+                asked_s: float = asked.retry_delay.seconds + asked.retry_delay.nanos / 1e9
+                return max(0.0, asked_s)
+    except (DecodeError, TypeError):
+        pass  # not a status of ours: nothing is asked
+    return 0.0

@@ -159,11 +159,3 @@ def identity_of(uri: str) -> Identity | None:
     if parts.scheme != "fed" or role not in set(Role) or not is_name(name):
         return None
     return Identity(federation=parts.netloc, role=Role(role), name=name)
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of one of these files; raise CertificateFileMissing."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateFileMissing(path, error.strerror or str(error)) from error

@@ -31,6 +31,7 @@ from common.protocol import (
     Versions,
     Wait,
 )
+from common.retry import wait_after
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
@@ -158,11 +159,13 @@ class Agent:
             try:
                 await self._watch_once()
                 waits = self._backoff.waits()
+                wait_s = next(waits)
             except UnavailableError as error:
                 LOG.warning("orchestrator_unavailable", why=str(error))
+                wait_s = wait_after(error, waits)
             finally:
                 self._connected(False)
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(wait_s)
 
     async def _watch_once(self) -> None:
         tasks = dict(self._workshop.tasks)
@@ -189,7 +192,7 @@ class Agent:
                 waits = self._backoff.waits()
             except (UnavailableError, LedgerUnreadable) as error:  # a disk may come back too
                 LOG.warning("will_try_again", run=run, why=str(error))
-                await asyncio.sleep(next(waits))
+                await asyncio.sleep(wait_after(error, waits))
                 self._news.put_back(run, news)
             except DISTRUST:
                 raise

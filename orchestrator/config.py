@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Address, FileSettings
-from common.http2 import Http2Settings
+from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
 from common.tls import PEOPLE, Role, TlsFiles
 
@@ -18,13 +18,38 @@ _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
 
 
 class Limits(BaseModel):
-    """How much may come in one body, and how much memory all runs together may need."""
+    """How much one caller may ask for, and how much all together may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
+
+    # of one caller, by the name in its certificate
+    requests_per_s: Annotated[float, Field(gt=0)] = 50.0  # for long
+    requests_at_once: Annotated[int, Field(ge=1)] = 200  # after a pause
+    streams: Annotated[int, Field(ge=1)] = 64  # calls under way, Watch among them
+    uploads: Annotated[int, Field(ge=1)] = 4  # of these, calls that bring a body
+    bodies_per_round: Annotated[int, Field(ge=2)] = 16  # so many times its update, repeats counted
+
+    # of all callers together
+    in_flight_mib: Annotated[int, Field(ge=32)] = 512  # bodies on their way in or out, in memory
+    disk_reserve_mib: Annotated[int, Field(ge=0)] = 256  # that no body may take from the disks
+    connections: Annotated[int, Field(ge=1)] = 4096
+
+    # of one connection
+    streams_per_connection: Annotated[int, Field(ge=1)] = 100
+    handshake_s: Annotated[float, Field(gt=0)] = 10.0  # for TLS and the beginning of HTTP/2
+    first_message_s: Annotated[float, Field(gt=0)] = 30.0  # from the call's headers on
+
+    def server_options(self) -> Options:
+        """Return gRPC's settings of a server that keeps to those of connections."""
+        return [
+            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.max_concurrent_streams", self.streams_per_connection),
+            ("grpc.server_handshake_timeout_ms", round(1000 * self.handshake_s)),
+        ]
 
 
 def _are_peoples(roles: dict[str, Role]) -> dict[str, Role]:

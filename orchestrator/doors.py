@@ -45,7 +45,9 @@ class EnrolOnly(PermissionRefused):
 class MembersDoor:
     """Lets the federation's members in, each to what its role may call."""
 
-    def __init__(self, federation: str, callers: Callers, four_eyes: FourEyes) -> None:
+    def __init__(
+        self, federation: str, callers: Callers, four_eyes: FourEyes | None = None
+    ) -> None:
         self._federation = federation
         self._callers = callers
         self._four_eyes = four_eyes
@@ -60,13 +62,14 @@ class MembersDoor:
 
     def look_at(self, call: OpenCall, method: str, request: Any) -> None:
         """Raise SecondPersonAwaited for what one person alone cannot do."""
-        self._four_eyes.look_at(call.caller, method, request)
+        if self._four_eyes is not None:
+            self._four_eyes.look_at(call.caller, method, request)
 
 
 class PeopleDoor:
     """Lets people in by the tokens of their provider, each to what a role of theirs may call."""
 
-    def __init__(self, federation: str, tokens: Tokens, four_eyes: FourEyes) -> None:
+    def __init__(self, federation: str, tokens: Tokens, four_eyes: FourEyes | None = None) -> None:
         self._federation = federation
         self._tokens = tokens
         self._four_eyes = four_eyes
@@ -81,7 +84,8 @@ class PeopleDoor:
 
     def look_at(self, call: OpenCall, method: str, request: Any) -> None:
         """Raise SecondPersonAwaited for what one person alone cannot do."""
-        self._four_eyes.look_at(call.caller, method, request)
+        if self._four_eyes is not None:
+            self._four_eyes.look_at(call.caller, method, request)
 
 
 class EnrolmentDoor:

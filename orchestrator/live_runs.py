@@ -17,6 +17,7 @@ import structlog
 
 from common import wire
 from orchestrator.admission import UnknownRun
+from orchestrator.budgets import RoundBytes
 from orchestrator.events import (
     Restarted,
     RetryPostponed,
@@ -78,6 +79,7 @@ class LiveRun:
         self.sum: Accumulator | None = None  # of the current round; None: nothing folded yet
         self.sum_memory: NDArray[np.int64] | None = None  # that rounds use one after the other
         self.bytes_received = 0
+        self.round_bytes = RoundBytes()
         self.bytes_sent = 0
         self.is_in_doubt = False  # what was recorded last failed, yet may be in the journal
         self.lost_sum = False  # what was received must come again

@@ -14,6 +14,7 @@ from orchestrator.callers import Callers
 from orchestrator.doors import EnrolmentDoor
 from orchestrator.enrolment_service import EnrolmentService, MembershipService
 from orchestrator.listener import bind, write_atomically
+from orchestrator.quotas import Quotas
 from orchestrator.roster import Roster
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1.enrolment_pb2_grpc import (
@@ -83,7 +84,7 @@ class Members:
             yield
             return
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LARGEST_REQUEST)]
-        guard = GuardingInterceptor(EnrolmentDoor(self.enrolments))
+        guard = GuardingInterceptor(EnrolmentDoor(self.enrolments), Quotas(self._config.limits))
         server = grpc.aio.server(
             interceptors=[guard], options=options, maximum_concurrent_rpcs=MOST_AT_ONCE
         )

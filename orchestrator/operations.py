@@ -10,12 +10,15 @@ from common import wire
 from common.errors import ConflictError, RequestError
 from common.ids import is_name
 from common.protocol import RunState
-from common.transfer import Receiver, receive
+from common.transfer import Arriving
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
+from orchestrator.budgets import OF_AN_UPLOAD
 from orchestrator.events import RunCancelled, ScoresRecorded
+from orchestrator.pace import Pace
 from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
+from orchestrator.threads import to_its_end
 from orchestrator.weight_store import UnknownWeights
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
-    from orchestrator.config import Limits
+    from orchestrator.budgets import Room
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
@@ -89,20 +92,27 @@ class Operations:
     """Runs are started, watched, scored and cancelled here."""
 
     def __init__(
-        self, runs: LiveRuns, weights: WeightStore, limits: Limits, drive: Callable[[RunId], None]
+        self, runs: LiveRuns, weights: WeightStore, room: Room, drive: Callable[[RunId], None]
     ) -> None:
-        """Start runs with `drive`, which returns at once."""
+        """Take weights within `room`; start runs with `drive`, which returns at once."""
         self._runs = runs
         self._weights = weights
-        self._limits = limits
+        self._room = room
         self._drive = drive
 
     async def put_weights(self, body: Body, chunks: AsyncIterator[Chunk]) -> WeightsId:
         """Store a body of weights; return its digest once it is durable."""
-        receiver = Receiver(body, limit=self._limits.max_weights_bytes)
-        data = await receive(receiver, chunks)
-        with self._runs.halting():
-            return await asyncio.to_thread(self._weights.put, data)
+        room = self._room
+        arriving, pace = Arriving(body, limit=room.limits.max_weights_bytes), Pace()
+        room.disk.check(body.byte_length)
+        async with room.memory.lent(OF_AN_UPLOAD):
+            with self._weights.writing() as blob, self._runs.halting():
+                while (chunk := await pace.next_of(chunks)) is not None:
+                    arriving.take(chunk)
+                    room.disk.check(len(chunk.data))
+                    blob.write(chunk.data)
+                arriving.finish()
+                return await to_its_end(None, blob.keep)
 
     async def start_run(self, run_id: RunId, plan_bytes: bytes) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
@@ -189,13 +199,13 @@ class Operations:
         return True
 
     def _check_memory(self, plan: Plan) -> None:
-        limit = self._limits.max_runs_mib
+        limit = self._room.limits.max_runs_mib
         taken = {live.run.run_id: mib_of(live.run.plan) for live in self._runs.going_on()}
         if limit is not None and (need := mib_of(plan)) + sum(taken.values()) > limit:
             raise NoMemoryLeft(need=need, taken=taken, limit=limit)
 
     def _check_initial_weights(self, plan: Plan) -> None:
-        layout, limit = plan.task.layout, self._limits.max_update_bytes
+        layout, limit = plan.task.layout, self._room.limits.max_update_bytes
         if layout.byte_length > limit:
             raise ModelTooLarge(got=layout.byte_length, limit=limit)
         if not self._weights.has(plan.initial_weights):

@@ -14,6 +14,7 @@ from common.errors import UnavailableError
 from common.protocol import Config, Effective
 from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
+from orchestrator.budgets import MIB, DiskReserve, MemoryBudget, Room
 from orchestrator.database import open_database
 from orchestrator.downloads import Downloads
 from orchestrator.events import (
@@ -87,16 +88,20 @@ class Orchestrator:
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads", disk)
+        memory = MemoryBudget(limits.in_flight_mib * MIB)
+        reserve = partial(DiskReserve, disk, reserve=limits.disk_reserve_mib * MIB)
         self._drivers: set[asyncio.Task[None]] = set()
         self.runs = LiveRuns(Journal(fence, clock), clock)
         refuse_unreadable(shared)
         self.ledger_heads = LedgerHeads(fence, federation, partial(load_or_make, shared))
         self.sessions = Sessions(self.runs, self._weights)
+        room = Room(memory, reserve(state / "uploads"), limits)
         self.submissions = Submissions(
-            self.runs, self.ledger_heads, self._staging, self._weights, limits.max_update_bytes
+            self.runs, self.ledger_heads, self._staging, self._weights, room
         )
-        self.downloads = Downloads(self.runs, self._weights)
-        self.operations = Operations(self.runs, self._weights, limits, self._drive)
+        self.downloads = Downloads(self.runs, self._weights, memory)
+        room = Room(memory, reserve(shared / "weights"), limits)
+        self.operations = Operations(self.runs, self._weights, room, self._drive)
 
     def start(self, *, restart_grace_s: float) -> Self:
         """Go on with every run that has not ended; they get at least `restart_grace_s`."""

@@ -1,4 +1,4 @@
-"""Our errors -> gRPC status: one table, one interceptor, which also asks who may come in."""
+"""Our errors -> gRPC status: one table, one interceptor, which also asks who comes in, how often."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from common.errors import (
     AbortedError,
     ConflictError,
     FederationError,
+    LimitReached,
     NotFound,
     PermissionRefused,
     RequestError,
     UnavailableError,
 )
-from common.frames import packing, reading
+from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
 from orchestrator.auth import set_caller
 from orchestrator.callers import Unauthenticated
+from orchestrator.quotas import only_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from google.protobuf.message import Message
+
     from orchestrator.auth import Context
     from orchestrator.callers import OpenCall
     from orchestrator.doors import Door
+    from orchestrator.quotas import Quotas, Use
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -47,6 +53,7 @@ CODES: dict[type[FederationError], grpc.StatusCode] = {  # the nearest ancestor 
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     ConflictError: grpc.StatusCode.FAILED_PRECONDITION,
     AbortedError: grpc.StatusCode.ABORTED,
+    LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 DOMAIN = "fedgate"
@@ -68,14 +75,30 @@ class NotAChunk(InvalidMessage):
         super().__init__(message, field="part", problem="after the header only chunks may come")
 
 
+class NotAMessage(InvalidMessage):
+    """The bytes of a request are not its message."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method, field="request", problem="the bytes are not a message of it")
+
+
 def status_of(error: FederationError) -> Status:
-    """Return the status of `error`: its code, its sentence, its class and the field at fault."""
+    """Return the status of `error`: code, sentence, class, field at fault, how long to wait."""
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
     metadata = {"field": error.field} if error.field else {}
     info = ErrorInfo(reason=type(error).__name__, domain=DOMAIN, metadata=metadata)
-    detail = AnyMessage()
-    detail.Pack(info)
-    return Status(code=code.value[0], message=_bounded(str(error)), details=[detail])
+    details = [_packed(info)]
+    if isinstance(error, LimitReached):
+        asked = RetryInfo()
+        asked.retry_delay.FromNanoseconds(round(error.wait_s * 1e9))
+        details.append(_packed(asked))
+    return Status(code=code.value[0], message=_bounded(str(error)), details=details)
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
 
 
 def _bounded(text: str) -> str:
@@ -84,10 +107,11 @@ def _bounded(text: str) -> str:
 
 
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
-    """Lets in whom `door` admits, before any handler runs, and answers errors."""
+    """Lets in whom `door` admits, within their quotas, before any handler runs; answers errors."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, quotas: Quotas) -> None:
         self._door = door
+        self._quotas = quotas
 
     async def intercept_service(
         self,
@@ -101,47 +125,67 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         return self._guarded(handler, handler_call_details.method)
 
     def _guarded(self, handler: Handler, method: str) -> Handler:
+        """Guard a handler; every one reads a stream, so that nothing is read before the guard."""
         kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-        kind = next(kind for kind in kinds if getattr(handler, kind))
-        behaviour, make = getattr(handler, kind), getattr(grpc, f"{kind}_rpc_method_handler")
+        behaviour = next(getattr(handler, kind) for kind in kinds if getattr(handler, kind))
+        if handler.response_streaming:
+            make: Any = grpc.stream_stream_rpc_method_handler
+        else:
+            make = grpc.stream_unary_rpc_method_handler
         # a streaming method may also be a coroutine that writes to its context
         wrap = self._streaming if isasyncgenfunction(behaviour) else self._single
         parse: Any = handler.request_deserializer
         serialise: Any = handler.response_serializer
         guarded: Handler = make(
-            wrap(behaviour, method),
-            request_deserializer=reading(method, parse),
+            wrap(behaviour, method, reads_many=handler.request_streaming),
+            request_deserializer=_strictly(method, reading(method, parse)),
             response_serializer=packing(method, serialise),
         )
         return guarded
 
-    def _single(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
-        async def guarded(request: Any, context: Context) -> Any:
-            async with self._answering(context, method) as call:
+    def _single(
+        self, behaviour: Callable[..., Any], method: str, *, reads_many: bool
+    ) -> Callable[..., Any]:
+        brings_body = reads_many and method.rpartition("/")[2] in OF_BODIES
+
+        async def guarded(requests: Any, context: Context) -> Any:
+            async with self._answering(context, method, brings_body=brings_body) as (call, use):
+                messages = self._quotas.messages(use, requests)
+                if reads_many:
+                    return await behaviour(messages, context)
+                request = await only_message(messages, method)
                 self._door.look_at(call, method, request)
                 return await behaviour(request, context)
 
         return guarded
 
-    def _streaming(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-            stream = behaviour(request, context)
-            async with self._answering(context, method) as call, aclosing(stream) as responses:
-                async for response in responses:
-                    with call.outside():
-                        yield response
+    def _streaming(
+        self, behaviour: Callable[..., Any], method: str, *, reads_many: bool
+    ) -> Callable[..., Any]:
+        async def guarded(requests: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._answering(context, method, brings_body=False) as (call, use):
+                messages = self._quotas.messages(use, requests)
+                given = messages if reads_many else await only_message(messages, method)
+                async with aclosing(behaviour(given, context)) as responses:
+                    async for response in responses:
+                        with call.outside():
+                            yield response
 
         return guarded
 
     @asynccontextmanager
-    async def _answering(self, context: Context, method: str) -> AsyncIterator[OpenCall]:
-        """Lend the call, if it is let in; answer errors of the block."""
+    async def _answering(
+        self, context: Context, method: str, *, brings_body: bool
+    ) -> AsyncIterator[tuple[OpenCall, Use]]:
+        """Lend the call and what its caller has under way, if it is let in; answer errors."""
         try:
             async with self._door.admit(context, method) as call:
                 set_caller(call.caller)
-                yield call
+                with self._quotas.call(call.caller, brings_body=brings_body) as use:
+                    yield call, use
         except FederationError as error:
-            log.info("refused", method=method, reason=type(error).__name__, why=str(error))
+            if not isinstance(error, LimitReached):  # of a flood the quotas log a part
+                log.info("refused", method=method, reason=type(error).__name__, why=str(error))
             await _abort(context, status_of(error))
         except grpc.aio.AbortError:
             raise
@@ -149,6 +193,18 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
             log.exception("bug", method=method)
             message = "the orchestrator has a bug; its log says more"
             await _abort(context, Status(code=grpc.StatusCode.INTERNAL.value[0], message=message))
+
+
+def _strictly(method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return what reads a method's messages, or raises NotAMessage."""
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            raise NotAMessage(method) from error
+
+    return parsed
 
 
 async def _abort(context: Context, status: Status) -> None:

@@ -27,6 +27,7 @@ from orchestrator.listener import bind, write_atomically
 from orchestrator.members import Members
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -228,7 +229,7 @@ async def _entrances(
         fence=orchestrator.fence,
         clock=clock,
     )
-    services = _Services(config, orchestrator, members, state)
+    services = _Services(config, orchestrator, members, state, Quotas(config.limits))
     door = MembersDoor(config.federation, members.callers, four_eyes)
     entrances = [services.for_members(door)]
     if config.oidc is None:
@@ -247,6 +248,7 @@ class _Services:
     orchestrator: Orchestrator
     members: Members
     state: health.aio.HealthServicer
+    quotas: Quotas  # of everybody, wherever they call
 
     def for_members(self, door: Door) -> _Entrance:
         """Return where everybody with a certificate calls."""
@@ -263,8 +265,9 @@ class _Services:
         return _Entrance(server, oidc.address, self.config.tls.people_credentials())
 
     def _server(self, door: Door) -> grpc.aio.Server:
-        guard = GuardingInterceptor(door)
-        return grpc.aio.server(interceptors=[guard], options=self.config.http2.server_options())
+        guard = GuardingInterceptor(door, self.quotas)
+        options = [*self.config.http2.server_options(), *self.config.limits.server_options()]
+        return grpc.aio.server(interceptors=[guard], options=options)
 
     def _serve_people_on(self, server: grpc.aio.Server, names: Sequence[str]) -> None:
         add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator), server)

@@ -15,10 +15,12 @@ from common.protocol import Body, Receipt, UpdateHeader, UpdateKey, UploadState
 from common.transfer import CHUNK_BYTES, LengthMismatch
 from orchestrator.admission import check_header, has_declined, is_counted
 from orchestrator.aggregation import Accumulator
+from orchestrator.budgets import OF_AN_UPLOAD
 from orchestrator.decoding import Decoded
 from orchestrator.events import GatewayDeclined, UpdateAccepted
 from orchestrator.pace import Pace
 from orchestrator.staging import Slot
+from orchestrator.threads import to_its_end
 from orchestrator.turns import Turns
 from orchestrator.uploads import StagedBytesDamaged
 from orchestrator.weight_store import DamagedWeights, UnknownWeights
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from common.protocol import Chunk, Decline
     from common.weights import Layout
     from orchestrator.aggregation import Values
+    from orchestrator.budgets import Room
     from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
@@ -58,14 +61,14 @@ class Submissions:
         heads: LedgerHeads,
         staging: Staging,
         weights: WeightStore,
-        max_update_bytes: int,
+        room: Room,
     ) -> None:
-        """Stage what comes in `staging`; what a plan has kept goes to `weights`."""
+        """Stage what comes in `staging`, within `room`; what a plan has kept goes to `weights`."""
         self._runs = runs
         self._heads = heads
         self._staging = staging
         self._weights = weights
-        self._max_update_bytes = max_update_bytes
+        self._room = room
         self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
         self._helpers = ThreadPoolExecutor(FOLDING_THREADS, thread_name_prefix="add")
@@ -106,9 +109,10 @@ class Submissions:
             return receipt
         slot = Slot(header.key.run_id, header.key.round, gateway)
         form = live.run.plan.update_form
-        limit = min(self._max_update_bytes, longest(form.layout))
+        limit = min(self._room.limits.max_update_bytes, longest(form.layout))
         with self._staging.receiving(slot, header.body, form, limit=limit) as upload:
-            async with self._turns.turn():
+            self._room.disk.check(header.body.byte_length - header.body.offset)
+            async with self._turns.turn(), self._room.memory.lent(OF_AN_UPLOAD):
                 await go_ahead()
                 try:
                     await self._take(live, gateway, header, upload, chunks)
@@ -167,7 +171,8 @@ class Submissions:
         chunks: AsyncIterator[Chunk],
     ) -> None:
         """Receive an update, check it, count it."""
-        await self._receive(live, upload, chunks)
+        note = partial(self._note, live, gateway, header.key.round)
+        await self._receive(upload, chunks, note)
         update = await to_its_end(self._checking, upload.checked)
         if live.run.plan.keep_updates:
             await to_its_end(self._checking, partial(upload.keep, self._weights))
@@ -185,7 +190,17 @@ class Submissions:
             self._runs.doubt(live, lost_sum=True)  # perhaps a part of the update is in it
             raise
 
-    async def _receive(self, live: LiveRun, upload: Upload, chunks: AsyncIterator[Chunk]) -> None:
+    def _note(self, live: LiveRun, gateway: GatewayId, number: int, count: int) -> None:
+        """Count bytes that came; raise RoundBytesTaken or DiskNearlyFull."""
+        live.bytes_received += count
+        body = max(CHUNK_BYTES, live.run.plan.task.layout.byte_length)
+        times = self._room.limits.bodies_per_round
+        live.round_bytes.take(gateway, number, count, limit=times * body)
+        self._room.disk.check(count)
+
+    async def _receive(
+        self, upload: Upload, chunks: AsyncIterator[Chunk], note: Callable[[int], None]
+    ) -> None:
         """Let a thread take some chunks while the next ones come; keep all, whatever ends it."""
         loop, pace = asyncio.get_running_loop(), Pace()
         taking: asyncio.Future[None] = loop.create_future()
@@ -193,7 +208,7 @@ class Submissions:
         some: list[Chunk] = []
         try:
             while (chunk := await pace.next_of(chunks)) is not None:
-                live.bytes_received += len(chunk.data)
+                note(len(chunk.data))
                 some.append(chunk)
                 if len(some) == TOGETHER:
                     await asyncio.wait([taking])
@@ -225,21 +240,6 @@ class Submissions:
             live.sum_memory = live.sum.memory
         self._runs.record(live, UpdateAccepted(gateway, header.body.digest, remaining_s))
         return partial(live.sum.add, gateway, update, plan.weight(gateway))
-
-
-async def to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
-    """Return what `work` returns, done in a thread; broken off, wait until it has ended.
-
-    Otherwise a file would be let go while a thread still uses it.
-    """
-    future = asyncio.get_running_loop().run_in_executor(threads, work)
-    try:
-        await asyncio.wait([future])
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        future.exception()  # it is for nobody any more: the call is gone
-        raise
-    return future.result()
 
 
 def is_as_good(upload: Upload, error: FederationError) -> bool:

@@ -14,8 +14,10 @@ from common.errors import FederationError
 from common.ids import RunId
 from common.tls import Role
 from orchestrator.callers import Callers
+from orchestrator.config import Limits
 from orchestrator.doors import MembersDoor
 from orchestrator.probe import check_health
+from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
@@ -125,9 +127,8 @@ class Broken(health.aio.HealthServicer):
 
 
 async def test_a_bug_says_nothing_of_its_inside(federation):
-    server = grpc.aio.server(
-        interceptors=[GuardingInterceptor(MembersDoor("acme", Callers(FakeClock())))]
-    )
+    door = MembersDoor("acme", Callers(FakeClock()))
+    server = grpc.aio.server(interceptors=[GuardingInterceptor(door, Quotas(Limits()))])
     add_HealthServicer_to_server(Broken(), server)
     port = server.add_secure_port("127.0.0.1:0", federation.config.tls.server_credentials())
     await server.start()

@@ -18,17 +18,27 @@ from common import wire
 from common.errors import AbortedError, FederationError, UnavailableError
 from common.ids import RunId
 from common.plan import Rounds
-from common.protocol import Body, Chunk, Decline, Refusal, RefusalReason, RunState, UpdateKey
+from common.protocol import (
+    Body,
+    Chunk,
+    Decline,
+    Refusal,
+    RefusalReason,
+    RunState,
+    UpdateHeader,
+    UpdateKey,
+)
 from common.transfer import CHUNK_BYTES, chunks_of, digest_of
 from common.weights import Layout, Weights
 from orchestrator import pace
 from orchestrator.rpc_errors import DETAILS_KEY
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import weights_pb2
-from tests.fakes import INITIAL, LAYOUT, chunks, plan_of, until
+from tests.fakes import INITIAL, LAYOUT, FakeGateway, chunks, plan_of, until
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=1, deadline_s=60.0))
 Code = grpc.StatusCode
+PAUSE_S = 0.02  # between questions: a caller has so many a second
 
 
 @pytest.fixture
@@ -311,8 +321,7 @@ async def test_of_two_uploads_at_once_the_second_is_refused(opened):
         yield Chunk(10, data[10:])
 
     first = asyncio.create_task(opened.a.client.submit_update(header, slowly()))
-    while (await opened.a.client.get_upload(header.key, header.body.digest)).offset < 10:
-        pass
+    await arrived(opened.a, header, 10)
     with pytest.raises(FederationError) as caught:
         await opened.a.client.submit_update(header, chunks(data))
     assert refused(caught) == (Code.ABORTED, "UploadInProgress")
@@ -339,6 +348,16 @@ async def wide(federation, lawless):
         yield federation
 
 
+async def arrived(gateway: FakeGateway, header: UpdateHeader, count: int) -> None:
+    """Return once so many bytes of an update have arrived."""
+    for _ in range(1000):
+        state = await gateway.client.get_upload(header.key, header.body.digest)
+        if state.offset >= count:
+            return
+        await asyncio.sleep(PAUSE_S)
+    raise AssertionError("they did not come")
+
+
 async def tear(gateway, data: bytes) -> None:
     """Send two chunks of `data`, then break the call off."""
     header = await gateway.header("r", 1, ZEROS.digest, data)
@@ -349,8 +368,7 @@ async def tear(gateway, data: bytes) -> None:
         await asyncio.Event().wait()
 
     sending = asyncio.create_task(gateway.client.submit_update(header, torn()))
-    while (await gateway.client.get_upload(header.key, digest_of(data))).offset < 2 * CHUNK_BYTES:
-        pass
+    await arrived(gateway, header, 2 * CHUNK_BYTES)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
 
@@ -364,6 +382,7 @@ async def test_a_torn_upload_goes_on_where_it_ended(wide):
         with suppress(UnavailableError):
             rest = chunks(data, header.body.offset)
             receipt = await wide.a.client.submit_update(header, rest)
+        await asyncio.sleep(PAUSE_S)
     status = await until(wide.operator_calls, lambda s: s.state is RunState.COMPLETED)
     assert header.body.offset == 2 * CHUNK_BYTES
     assert status.bytes_received == len(data)

@@ -10,9 +10,11 @@ from sqlalchemy.exc import OperationalError
 
 from common import wire
 from common.clock import SystemClock
+from common.disk import SYSTEM_DISK
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet
+from orchestrator.budgets import DiskReserve, MemoryBudget, Room
 from orchestrator.config import Limits
 from orchestrator.events import (
     PlanAccepted,
@@ -213,7 +215,8 @@ def test_a_process_that_was_superseded_meanwhile_halts(runs, engine, failing, co
 async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs, fence, failing):
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
-    operations = Operations(runs, store, Limits(), driven.append)
+    room = Room(MemoryBudget(1 << 30), DiskReserve(SYSTEM_DISK, tmp_path, 0), Limits())
+    operations = Operations(runs, store, room, driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):

@@ -15,6 +15,10 @@ from grpc_status.rpc_status import from_call
 from common.channel import open_channel
 from common.tls import Role
 from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE, calling
+from orchestrator.callers import Callers
+from orchestrator.config import Limits
+from orchestrator.doors import MembersDoor
+from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import (
@@ -22,6 +26,7 @@ from protos.federation.v1.operator_pb2_grpc import (
     OperatorServiceStub,
     add_OperatorServiceServicer_to_server,
 )
+from tests.fakes import FakeClock
 
 Code = grpc.StatusCode
 REFUSALS = {Code.PERMISSION_DENIED, Code.UNAUTHENTICATED}
@@ -127,7 +132,14 @@ class Noting(OperatorServiceServicer):
 
 
 async def test_no_handler_begins_for_a_caller_who_is_refused(federation):
-    service, server = Noting(), grpc.aio.server(interceptors=[GuardingInterceptor("acme")])
+    service, server = (
+        Noting(),
+        grpc.aio.server(
+            interceptors=[
+                GuardingInterceptor(MembersDoor("acme", Callers(FakeClock())), Quotas(Limits()))
+            ]
+        ),
+    )
     add_OperatorServiceServicer_to_server(service, server)
     port = server.add_secure_port("127.0.0.1:0", federation.config.tls.server_credentials())
     await server.start()
