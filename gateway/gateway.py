@@ -21,6 +21,7 @@ from gateway.charges import (
     BudgetExhausted,
     ChargedRound,
     ChargeState,
+    ForeignStart,
     RoundCharge,
     RoundNotPlanned,
     RoundNotRepeatable,
@@ -158,6 +159,7 @@ class Gateway:
         Raises:
             ForeignWeights, MalformedWeights: the parent is not what the orchestrator announced.
             Equivocation: the round was charged on another parent.
+            ForeignStart: the first round begins with other weights than the plan names.
             RunNotBegun, RoundNotPlanned, RoundNotRepeatable, RoundReleased, BudgetExhausted,
                 UpdateNotRepeatable, UnitChanged: this gateway sits the round out.
         """
@@ -203,8 +205,15 @@ class Gateway:
         )
         self._ledger.begin_run(terms)
         rate = effective.sampling_rate
-        sampler, form = PoissonSampler(rate, len(units)), plan.update_form
-        self._runs[run] = BegunRun(terms, plan.rounds.count, declared * rate, sampler, units, form)
+        self._runs[run] = BegunRun(
+            terms,
+            rounds=plan.rounds.count,
+            expected_batch_size=declared * rate,
+            sampler=PoissonSampler(rate, len(units)),
+            units=units,
+            form=plan.update_form,
+            initial=WeightsId(plan.initial_weights),
+        )
 
     def _task_mismatch(self, plan: Plan) -> Refused | None:
         task, here = plan.task, self._site
@@ -228,6 +237,8 @@ class Gateway:
     def _charge(self, run: BegunRun, train: TrainRound) -> ChargedRound:
         if not 1 <= train.round <= run.rounds:
             raise RoundNotPlanned(train.run, train.round, rounds=run.rounds)
+        if train.round == 1 and train.parent.announced != run.initial:
+            raise ForeignStart(train.run, got=train.parent.announced, planned=run.initial)
         how = run.effective
         event = run.sampler.event(noise_multiplier=how.noise_multiplier, steps=how.local_steps)
         charge = RoundCharge(run.terms, train.round, train.parent.announced, event)

@@ -32,6 +32,7 @@ RUNS = Table(
     Column("plan", LargeBinary, nullable=False),  # as it was sent: its digest is of these bytes
     Column("plan_digest", String(64), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("plan_signature", JSON),  # of the operator who ordered it; none: of before
 )
 
 EVENTS = Table(
@@ -76,7 +77,7 @@ def _begin_epochs(table: Table, connection: Connection, **_options: object) -> N
     connection.execute(insert(table).values(id=1, epoch=0))
 
 
-SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0002")
+SCHEMA = Schema(METADATA, migrations="orchestrator:migrations", newest="0006")
 
 
 def open_database(url: str) -> Engine:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
+    from common.signatures import PlanSignature
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
     from orchestrator.runs import Run
@@ -115,7 +116,14 @@ class LiveRuns:
             self._ring(live.run.participants)
         return live
 
-    def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
+    def create(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        plan_bytes: bytes,
+        digest: PlanId,
+        signature: PlanSignature | None = None,
+    ) -> LiveRun:
         """Store a new run and begin to gather its gateways.
 
         One that a call has stored which seemed to fail is taken up as it is.
@@ -124,8 +132,8 @@ class LiveRuns:
             return self._resume(stored)
         first = RunStarted(plan.rounds.deadline_s)
         with self.halting():
-            self._journal.create_run(run_id, plan_bytes, digest, first)
-        live = LiveRun(advance_run(begin(run_id, plan, digest), first), plan_bytes)
+            self._journal.create_run(run_id, plan_bytes, digest, first, signature)
+        live = LiveRun(advance_run(begin(run_id, plan, digest, signature), first), plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
         self._ring(live.run.participants)
@@ -291,7 +299,8 @@ class LiveRuns:
 
 
 def _folded(stored: StoredRun) -> LiveRun:
-    run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+    plan = wire.plan_from_bytes(stored.plan)
+    run = begin(stored.run_id, plan, stored.plan_digest, stored.signature)
     live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
     live.recorded = len(stored.events)
     return live
