@@ -22,7 +22,7 @@ app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
 app.add_typer(plan_key_commands.app, name="plan")
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    from cli import demo_command, model_commands
+    from cli import demo_command, model_commands, plan_commands  # noqa: F401 - adds `plan check`
 
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)

@@ -237,11 +237,11 @@ class Gateway:
     def _charge(self, run: BegunRun, train: TrainRound) -> ChargedRound:
         if not 1 <= train.round <= run.rounds:
             raise RoundNotPlanned(train.run, train.round, rounds=run.rounds)
-        if train.round == 1 and train.parent.announced != run.initial:
-            raise ForeignStart(train.run, got=train.parent.announced, planned=run.initial)
         how = run.effective
         event = run.sampler.event(noise_multiplier=how.noise_multiplier, steps=how.local_steps)
         charge = RoundCharge(run.terms, train.round, train.parent.announced, event)
+        if train.round == 1 and charge.parent != run.initial and not self._is_booked(charge):
+            raise ForeignStart(train.run, got=charge.parent, planned=run.initial)
         if not self._stays_within_budget(charge):
             budget = self._rules.policy.epsilon_budget
             raise BudgetExhausted(train.run, train.round, budget=budget)
@@ -250,8 +250,7 @@ class Gateway:
     def _stays_within_budget(self, charge: RoundCharge) -> bool:
         """Whether a round may be booked; alone on its data, its whole plan has been judged."""
         run, name = charge.terms.run, self._data.name
-        booked = {(booked.terms.run, booked.round) for booked in self._ledger.charges()}
-        if (run, charge.round) in booked or not self._ledger.events(name, but_for=run):
+        if self._is_booked(charge) or not self._ledger.events(name, but_for=run):
             return True
         return is_within(
             self._rules.policy.budget,
@@ -259,6 +258,10 @@ class Gateway:
             planned=charge.event,
             delta=charge.terms.delta,
         )
+
+    def _is_booked(self, charge: RoundCharge) -> bool:
+        place = (charge.terms.run, charge.round)
+        return any((each.terms.run, each.round) == place for each in self._ledger.charges())
 
     def _kept_update(self, run: BegunRun, charged: ChargedRound) -> Update | None:
         """Return the round's update from the disk; None: train it, be it once more."""
