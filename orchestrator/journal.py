@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import exists, insert, null, select
+from sqlalchemy import exists, insert, null, select, update
 
 from common.ids import PlanId, RunId
 from common.signatures import PlanSignature
@@ -64,6 +64,13 @@ class Journal:
         with self._fence.writing() as connection:
             connection.execute(insert(RUNS).values(**row, created_at=self._clock.wall()))
             connection.execute(insert(EVENTS), [self._row(run_id, 1, first)])
+
+    def sign_run(self, run_id: RunId, signature: PlanSignature) -> None:
+        """Store who has ordered a run of before plans were signed."""
+        unsigned = (RUNS.c.run_id == run_id, RUNS.c.plan_signature.is_(null()))
+        with self._fence.writing() as connection:
+            fresh = update(RUNS).where(*unsigned)
+            connection.execute(fresh.values(plan_signature=asdict(signature)))
 
     def append(self, run_id: RunId, after: int, events: Sequence[RunEvent]) -> None:
         """Store `events` after the first `after` ones of the run, in one transaction.

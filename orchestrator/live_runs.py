@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,13 @@ class LiveRuns:
             self.doubt(live)
             raise
         self._advance(live, after, events)
+
+    def sign(self, live: LiveRun, signature: PlanSignature) -> None:
+        """Store who orders a run that goes on and has no signature; one that is there stays."""
+        if live.run.plan_signature is None and not live.run.has_ended:
+            with self.halting():
+                self._journal.sign_run(live.run.run_id, signature)
+            live.run = replace(live.run, plan_signature=signature)
 
     def doubt(self, live: LiveRun, *, lost_sum: bool = False) -> None:
         """Note that the database failed, and have the one who drives the run `settle` it."""

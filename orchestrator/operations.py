@@ -128,6 +128,8 @@ class Operations:
     ) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
 
+        One that goes on since before plans were signed takes the signature.
+
         Raises:
             InvalidMessage: the bytes are not a plan.
             PlanNotSigned, PlanSignatureRefused: no gateway would take it.
@@ -149,6 +151,7 @@ class Operations:
             self._drive(run_id)
             if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
                 raise RunExists(run_id)
+        self._runs.sign(self._runs.get(run_id), signature)
         return digest
 
     async def watch_run(self, run_id: RunId) -> AsyncGenerator[RunStatus]:

@@ -29,7 +29,7 @@ from orchestrator.acceptances import acceptances
 from protos.federation.v1 import operator_pb2
 from tests.at_work import SITE, at_work, is_settled, plan_for, refusal, settings
 from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, plan_of, until
-from tests.signing import PUBLIC_KEY, signed
+from tests.signing import PUBLIC_KEY, order, signed
 from tests.tiny_task import TinyTask
 
 LABELS = ("no", "yes")
@@ -86,6 +86,11 @@ class Site:
         """Work until the run has ended, or its plan was refused."""
         async with self.working():
             return await until(self.operator, is_settled, run)
+
+    async def takes_part_to_the_end(self, run: str) -> RunStatus:
+        """Work until the run has ended, whatever was said before."""
+        async with self.working():
+            return await until(self.operator, lambda status: status.has_ended, run)
 
     def booked(self) -> list[tuple[str, int]]:
         with closing(sqlite3.connect(self.state / "ledger.sqlite")) as ledger:
@@ -183,8 +188,7 @@ async def test_the_first_round_begins_with_what_the_operator_has_signed(site):
     await site.operator.upload_weights(moved.to_bytes())
     live.run = replace(live.run, weights=moved.digest)
     assert plan_id(plan) == live.run.plan_digest
-    async with site.working():
-        ended = await until(site.operator, lambda status: status.has_ended, "first")
+    ended = await site.takes_part_to_the_end("first")
     assert ended.state is RunState.FAILED
     assert site.booked() == []
 
@@ -234,6 +238,22 @@ async def test_who_ordered_a_run_outlives_the_orchestrator(federation):
     expected = signed("r", PLAN)
     assert [each.plan_signature for each in (before, after, listed)] == [expected] * 3
     assert config.signature == expected
+
+
+async def test_a_run_of_before_plans_were_signed_is_signed_by_starting_it_again(site):
+    plan = await site.order("first")
+    site.swap("first", plan, None)
+    with sqlite3.connect(site.federation.config.state / "journal.db") as journal:
+        journal.execute("update runs set plan_signature = null")
+    before, _ = await site.operator.run(RunId("first"))
+    await site.operator.start_run(*order("first", plan))
+    await site.operator.start_run(RunId("first"), plan, signed("first", plan, key=STRANGER))
+    ended = await site.takes_part_to_the_end("first")
+    assert before.plan_signature is None
+    assert (ended.state, ended.plan_signature) == (RunState.COMPLETED, signed("first", plan))
+    with sqlite3.connect(site.federation.config.state / "journal.db") as journal:
+        ((kept,),) = journal.execute("select plan_signature from runs").fetchall()
+    assert PUBLIC_KEY in kept
 
 
 # what gateways accept is on record under their own keys
