@@ -18,6 +18,7 @@ class OperatorConfig(FileSettings):
 
     address: Addresses  # of one, or of several of which one leads
     tls: SignIn
+    signing_key: Path | None = None  # what `fedgate run start` signs plans with, PEM
     http2: Http2Settings = Http2Settings()
 
 

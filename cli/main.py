@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import enroll_commands, pki_commands, run_commands
+from cli import enroll_commands, pki_commands, plan_key_commands, run_commands
 from common.console import ERRORS, run_app
 
 app = typer.Typer(
@@ -21,10 +21,10 @@ app = typer.Typer(
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
 app.add_typer(enroll_commands.app, name="enroll")
+app.add_typer(plan_key_commands.app, name="plan")
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    from cli import demo_command, model_commands, plan_commands
+    from cli import demo_command, model_commands, plan_commands  # noqa: F401 - adds `plan check`
 
-    app.add_typer(plan_commands.app, name="plan")
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)
 

@@ -65,6 +65,8 @@ class ModelCard(BaseModel):
     unit: Unit
     gateways: tuple[GatewayCard, ...]
     scores: dict[str, float]  # F1 of the published model by split, fractions
+    plan_digest: str = ""  # names the plan; empty: an older card
+    plan_signed_by: str | None = None  # Ed25519 public key of who ordered it; None: nobody signed
 
 
 def charged_to(status: GatewayStatus) -> tuple[PrivacyEvent, ...] | None:
@@ -83,6 +85,7 @@ def card_of(status: RunStatus, plan: Plan) -> ModelCard:
     """Return the card of a completed run's model."""
     gateways = tuple(_gateway_card(gateway, plan) for gateway in status.gateways)
     private = not status.insecure_deterministic
+    signed = status.plan_signature
     spent = [g.epsilon for g in gateways if g.epsilon is not None]
     return ModelCard(
         run=status.run_id,
@@ -101,6 +104,8 @@ def card_of(status: RunStatus, plan: Plan) -> ModelCard:
         unit=plan.privacy.unit,
         gateways=gateways,
         scores={s.split: s.f1 for s in status.scores if s.weights == status.model},
+        plan_digest=status.plan_digest,
+        plan_signed_by=signed.public_key if signed else None,
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
+    from common.signatures import PlanSignature
 
 WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
 
@@ -47,9 +48,10 @@ class OperatorClient(Client):
             response = await self._stub.UploadWeights(requests())
         return WeightsId(response.digest)
 
-    async def start_run(self, run_id: RunId, plan: bytes) -> PlanId:
+    async def start_run(self, run_id: RunId, plan: bytes, signature: PlanSignature) -> PlanId:
         """Start the run of that name; the same call again starts nothing."""
-        request = pb.StartRunRequest(run_id=run_id, plan=plan)
+        signed = wire.PLAN_SIGNATURE.to_message(signature)
+        request = pb.StartRunRequest(run_id=run_id, plan=plan, signature=signed)
         with self._our_errors():
             response = await self._stub.StartRun(request, timeout=CALL_TIMEOUT_S)
         return PlanId(response.plan_digest)

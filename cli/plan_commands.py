@@ -1,4 +1,4 @@
-"""`fedgate plan`: what a plan costs, before anything runs."""
+"""`fedgate plan check`: what a plan costs, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.plan_key_commands import app
 from common.accounting import rounded_up
 from common.console import OUT, Format, FormatOption, emit_json, emit_table
 
 if TYPE_CHECKING:
     from cli.plan_check import PlanCheck
-
-app = typer.Typer(no_args_is_help=True, help="See what a plan costs, before anything runs.")
-
-
-@app.callback()
-def plan() -> None:
-    """See what a plan costs, before anything runs."""
 
 
 @app.command("check")

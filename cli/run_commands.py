@@ -38,7 +38,7 @@ def start(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Start a run: make its initial weights, upload them, hand over the plan.
+    """Start a run: make its initial weights, upload them, sign the plan and hand it over.
 
     With the same plan and run name this starts nothing twice.
     """
@@ -49,14 +49,17 @@ async def _start(
     plan_file: Path, run_id: str | None, *, wait: bool, config: Path | None, output: Format
 ) -> None:
     from cli.plan_file import read_plan
-    from common.wire import plan_to_bytes
+    from cli.plan_keys import sign_plan
+    from common.wire import plan_id, plan_to_bytes
 
     settings = operator_config(config)
     plan, initial = read_plan(plan_file)
     name = RunId(run_id or f"{plan.name}-{secrets.token_hex(4)}")
+    data = plan_to_bytes(plan)
+    signature = sign_plan(settings, name, plan_id(data))
     async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         await client.upload_weights(initial.to_bytes())
-        await client.start_run(name, plan_to_bytes(plan))
+        await client.start_run(name, data, signature)
         ERRORS.print(f"run {name} started; watch it with `fedgate run watch {name}`")
         if wait:
             await _follow(client, name)
@@ -99,6 +102,12 @@ def _line(status: RunStatus) -> str:
     )
 
 
+def _signer(status: RunStatus) -> str:
+    """Return the first digits of the key that ordered a run: they are in gateways' trust files."""
+    signed = status.plan_signature
+    return "nobody" if signed is None else signed.public_key[:16]
+
+
 @app.command("list")
 def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> None:
     """List every run, the newest first."""
@@ -113,10 +122,13 @@ def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
         emit_json({"runs": runs})
         return
     rows = [
-        (r.run_id, r.state, f"{r.published_round}/{r.rounds}", len(r.gateways), r.reason)
+        (
+            *(r.run_id, r.state, f"{r.published_round}/{r.rounds}", len(r.gateways)),
+            *(_signer(r), r.reason),
+        )
         for r in runs
     ]
-    emit_table("runs", ("run", "state", "rounds", "gateways", "reason"), rows)
+    emit_table("runs", ("run", "state", "rounds", "gateways", "signed by", "reason"), rows)
 
 
 @app.command("cancel")
@@ -139,6 +151,7 @@ def _print_status(status: RunStatus, output: Format) -> None:
         emit_json(status)
     else:
         OUT.print(_line(status), markup=False)
+        OUT.print(f"plan signed by {_signer(status)}", markup=False)
         if status.model is not None:
             OUT.print(f"model {status.model} (SHA-256 {status.model_sha256})")
     if status.state is RunState.FAILED:

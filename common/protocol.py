@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy
+from common.signatures import PlanSignature
 
 PROTOCOL_VERSION = 1
 
@@ -47,6 +48,8 @@ class RefusalReason(StrEnum):
     FAILED = "failed"
     LEDGER_ROLLED_BACK = "ledger_rolled_back"
     KEPT_UPDATES = "kept_updates"
+    PLAN_UNTRUSTED = "plan_untrusted"
+    PLAN_SIGNATURE = "plan_signature"
 
 
 class WaitReason(StrEnum):
@@ -103,6 +106,7 @@ class Config:
     plan: bytes
     plan_digest: CheckedPlanId
     assigned: Hyperparameters
+    signature: PlanSignature | None = None
 
 
 @dataclass(frozen=True)
@@ -291,6 +295,7 @@ class RunStatus:
     bytes_sent: int = 0
     insecure_deterministic: bool = False
     privacy: Privacy | None = None  # the plan's promise; None: an older orchestrator does not say
+    plan_signature: PlanSignature | None = None  # None: of before plans were signed
 
     @property
     def has_ended(self) -> bool:

@@ -15,6 +15,7 @@ import structlog
 from common.errors import ConflictError, FederationError, UnavailableError
 from common.mailbox import Mailbox
 from common.plan import Plan
+from common.plan_signature import PlanSignatureRefused
 from common.protocol import (
     PROTOCOL_VERSION,
     Body,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from common.update_form import Update
     from gateway.gateway import Gateway
     from gateway.policy import Verdict
+    from gateway.trust import PlanTrust
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
@@ -114,16 +116,19 @@ class Agent:
         client: OrchestratorClient,
         backoff: Backoff,
         connected: Callable[[bool], None],
+        trust: PlanTrust,
         *beside: Callable[[], Coroutine[None, None, None]],
     ) -> None:
-        """Work with `workshop`; tell `connected` whenever the stream opens or breaks.
+        """Work with `workshop` on the plans of those whom `trust` names.
 
-        What is to go on `beside` the work ends with it, and it with that.
+        `connected` is told whenever the stream opens or breaks. What is to go on `beside` the work
+        ends with it, and it with that.
         """
         self._workshop = workshop
         self._client = client
         self._backoff = backoff
         self._connected = connected
+        self._trust = trust
         self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
@@ -244,9 +249,15 @@ class Agent:
         )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
+        """Decide on a plan; who has ordered it comes before anything that it says."""
         config = await self._client.get_config(run)
         if config.plan_digest != plan_digest:
             raise AnotherPlan(offered=plan_digest, got=config.plan_digest)
+        try:
+            signer = self._trust.signer(run, config)
+        except PlanSignatureRefused as error:
+            return Refused(error.reason, "", str(error))
+        LOG.info("plan_is_signed", run=run, by=signer)
         plan = plan_from_bytes(config.plan)
         verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
         if isinstance(verdict, Accepted):

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from common import wire
+from common.acceptance import Signer
 from common.channel import CALL_TIMEOUT_S, Client
 from common.http2 import DEFAULT_HTTP2
+from common.protocol import Effective
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
 from gateway.outgoing import GuardedChannel, OutgoingStream
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
         Config,
         Countersignature,
         Decline,
-        Effective,
         Receipt,
         Refusal,
         Registration,
@@ -64,6 +65,7 @@ class GrpcClient(Client):
         self._manifest = manifest
         self._watching: Any = None  # the call of the newest Watch
         super().__init__(addresses, tls, http2)
+        self._signer = Signer.of(tls)  # with the very key that the channels present
 
     def _use(self, channel: grpc.aio.Channel) -> None:
         guarded = GuardedChannel(channel, self._manifest)
@@ -101,8 +103,11 @@ class GrpcClient(Client):
     async def accept_plan(
         self, run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
     ) -> None:
-        """Answer the plan, before any data are drawn."""
-        request = wire.answer_to_proto(run_id, plan_digest, answer)
+        """Answer the plan, before any data are drawn; what is accepted is signed."""
+        signature = b""
+        if isinstance(answer, Effective):
+            signature = self._signer.accept(run_id, plan_digest, answer)
+        request = wire.answer_to_proto(run_id, plan_digest, answer, signature)
         with self._our_errors():
             await self._stub.AcceptPlan(request, timeout=CALL_TIMEOUT_S)
 

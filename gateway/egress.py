@@ -46,7 +46,7 @@ REASONS = OneOf(
     (
         *("NOT_INVITED", "OUTSIDE_BOUNDS", "NOISE_FLOOR", "EPSILON_BUDGET", "TARGET_EPSILON"),
         *("TASK_MISMATCH", "DATA_UNFIT", "EQUIVOCATION", "NOT_REPEATABLE", "DELTA", "FAILED"),
-        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES"),
+        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES", "PLAN_UNTRUSTED", "PLAN_SIGNATURE"),
     )
 )
 PLAN_FIELDS = OneOf(
@@ -172,6 +172,14 @@ _ENTRIES = (
         "Whether this gateway was started with seeded randomness.",
     ),
     *_below("AcceptPlanRequest.refusal", *_REFUSAL),
+    Entry(
+        "AcceptPlanRequest.signature",
+        PUBLIC,
+        Octets(160),
+        "By this gateway's certificate, under the names of federation, gateway and run, the plan's "
+        "digest and the values above. The key signs without chance, so that these alone decide its "
+        "bytes: there is no room for anything else in them.",
+    ),
     *_below(
         "WatchRequest",
         Entry("lease", OPERATIONAL, LEASE, "The orchestrator's own token, repeated."),

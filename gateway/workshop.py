@@ -135,7 +135,7 @@ class Workshop:
         Raises:
             DiskFailed, LedgerUnreadable: not decided; a refusal would hold for the whole run.
         """
-        refused = self._refusal(run, plan)
+        refused = self._swapped(run, digest) or self._refusal(run, plan)
         if refused is not None:
             return refused
         try:
@@ -158,6 +158,18 @@ class Workshop:
         left_out = self.report.shared if unit is Unit.PERSON else 0
         count = self.report.per_unit.get(unit)
         LOG.info("unit_of_privacy", run=run, unit=str(unit), units=count, left_out=left_out)
+
+    def _swapped(self, run: RunId, digest: PlanId) -> Refused | None:
+        """Return why a plan is refused for a run that was begun under another, or None."""
+        known = self._ledger.run(run)
+        if known is None or known.plan == digest:
+            return None
+        return Refused(
+            RefusalReason.EQUIVOCATION,
+            "",
+            f"run {run!r} was accepted under plan {known.plan[:12]}, and plan {digest[:12]} is "
+            "offered for it: a run has one plan; ask the operator to start the other as a new run",
+        )
 
     def _refusal(self, run: RunId, plan: Plan) -> Refused | None:
         """Return why the plan is refused, from what is public, or None."""

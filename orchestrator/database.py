@@ -32,6 +32,7 @@ RUNS = Table(
     Column("plan", LargeBinary, nullable=False),  # as it was sent: its digest is of these bytes
     Column("plan_digest", String(64), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("plan_signature", JSON),  # of the operator who ordered it; none: of before
 )
 
 EVENTS = Table(

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from common.ids import GatewayId, WeightsId
 from common.protocol import Effective, Refusal, ScoreSet
+from common.signatures import SignedAcceptance
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PlanAccepted:
     gateway: GatewayId
     effective: Effective
     remaining_s: float
+    signed: SignedAcceptance | None = None  # None: of before, or from the same process
 
 
 @dataclass(frozen=True)

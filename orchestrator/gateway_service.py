@@ -9,6 +9,7 @@ from common import wire
 from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body
+from orchestrator.acceptances import signed_by_caller
 from orchestrator.auth import calling_gateway
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
@@ -45,12 +46,11 @@ class GatewayService(GatewayServiceServicer):
     async def AcceptPlan(
         self, request: pb.AcceptPlanRequest, context: Context
     ) -> pb.AcceptPlanResponse:
-        self._orchestrator.accept_plan(
-            calling_gateway(context),
-            RunId(request.run_id),
-            PlanId(request.plan_digest),
-            wire.answer_from_proto(request),
-        )
+        run_id, plan_digest = RunId(request.run_id), PlanId(request.plan_digest)
+        answer = wire.answer_from_proto(request)
+        signed = signed_by_caller(context, request, answer)
+        gateway = calling_gateway(context)
+        self._orchestrator.accept_plan(gateway, run_id, plan_digest, answer, signed)
         return pb.AcceptPlanResponse()
 
     async def Watch(

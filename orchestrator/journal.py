@@ -6,13 +6,14 @@ its own transaction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, insert, null, select, update
 
 from common.ids import PlanId, RunId
+from common.signatures import PlanSignature
 from orchestrator.database import EVENTS, RUNS
 from orchestrator.events import RunCancelled, RunCompleted, RunEvent, RunFailed
 
@@ -39,6 +40,7 @@ class StoredRun:
     plan: bytes
     plan_digest: PlanId
     events: tuple[RunEvent, ...]
+    signature: PlanSignature | None = None  # None: of before plans were signed
 
 
 class Journal:
@@ -48,12 +50,27 @@ class Journal:
         self._fence = fence
         self._clock = clock
 
-    def create_run(self, run_id: RunId, plan: bytes, plan_digest: PlanId, first: RunEvent) -> None:
-        """Store a new run and its first event, in one transaction."""
-        row = {"run_id": run_id, "plan": plan, "plan_digest": plan_digest}
+    def create_run(
+        self,
+        run_id: RunId,
+        plan: bytes,
+        plan_digest: PlanId,
+        first: RunEvent,
+        signature: PlanSignature | None = None,
+    ) -> None:
+        """Store a new run, who has ordered it, and its first event, in one transaction."""
+        row: dict[str, object] = {"run_id": run_id, "plan": plan, "plan_digest": plan_digest}
+        row["plan_signature"] = null() if signature is None else asdict(signature)
         with self._fence.writing() as connection:
             connection.execute(insert(RUNS).values(**row, created_at=self._clock.wall()))
             connection.execute(insert(EVENTS), [self._row(run_id, 1, first)])
+
+    def sign_run(self, run_id: RunId, signature: PlanSignature) -> None:
+        """Store who has ordered a run of before plans were signed."""
+        unsigned = (RUNS.c.run_id == run_id, RUNS.c.plan_signature.is_(null()))
+        with self._fence.writing() as connection:
+            fresh = update(RUNS).where(*unsigned)
+            connection.execute(fresh.values(plan_signature=asdict(signature)))
 
     def append(self, run_id: RunId, after: int, events: Sequence[RunEvent]) -> None:
         """Store `events` after the first `after` ones of the run, in one transaction.
@@ -110,4 +127,6 @@ def _event(row: Row[Any]) -> RunEvent:
 
 
 def _stored(row: Row[Any], events: tuple[RunEvent, ...]) -> StoredRun:
-    return StoredRun(RunId(row.run_id), row.plan, PlanId(row.plan_digest), events)
+    kept = row.plan_signature
+    signature = None if kept is None else PlanSignature(**kept)
+    return StoredRun(RunId(row.run_id), row.plan, PlanId(row.plan_digest), events, signature)

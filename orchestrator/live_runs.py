@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
+    from common.signatures import PlanSignature
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
     from orchestrator.runs import Run
@@ -117,7 +119,14 @@ class LiveRuns:
             self._ring(live.run.participants)
         return live
 
-    def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
+    def create(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        plan_bytes: bytes,
+        digest: PlanId,
+        signature: PlanSignature | None = None,
+    ) -> LiveRun:
         """Store a new run and begin to gather its gateways.
 
         One that a call has stored which seemed to fail is taken up as it is.
@@ -126,8 +135,8 @@ class LiveRuns:
             return self._resume(stored)
         first = RunStarted(plan.rounds.deadline_s)
         with self.halting():
-            self._journal.create_run(run_id, plan_bytes, digest, first)
-        live = LiveRun(advance_run(begin(run_id, plan, digest), first), plan_bytes)
+            self._journal.create_run(run_id, plan_bytes, digest, first, signature)
+        live = LiveRun(advance_run(begin(run_id, plan, digest, signature), first), plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
         self._ring(live.run.participants)
@@ -156,6 +165,13 @@ class LiveRuns:
             self.doubt(live)
             raise
         self._advance(live, after, events)
+
+    def sign(self, live: LiveRun, signature: PlanSignature) -> None:
+        """Store who orders a run that goes on and has no signature; one that is there stays."""
+        if live.run.plan_signature is None and not live.run.has_ended:
+            with self.halting():
+                self._journal.sign_run(live.run.run_id, signature)
+            live.run = replace(live.run, plan_signature=signature)
 
     def doubt(self, live: LiveRun, *, lost_sum: bool = False) -> None:
         """Note that the database failed, and have the one who drives the run `settle` it."""
@@ -293,7 +309,8 @@ class LiveRuns:
 
 
 def _folded(stored: StoredRun) -> LiveRun:
-    run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+    plan = wire.plan_from_bytes(stored.plan)
+    run = begin(stored.run_id, plan, stored.plan_digest, stored.signature)
     live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
     live.recorded = len(stored.events)
     return live

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from common import wire
+from common import plan_signature, wire
 from common.errors import ConflictError, RequestError
 from common.ids import is_name
 from common.protocol import RunState
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
+    from common.signatures import PlanSignature
     from orchestrator.budgets import Room
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
@@ -45,6 +46,18 @@ class InvalidName(RequestError):
         super().__init__(
             f"{name[:80]!r} cannot name a run: take at most 63 lower-case letters, digits, "
             "'-' and '.', beginning and ending with a letter or digit"
+        )
+
+
+class PlanNotSigned(RequestError):
+    """A run is to start whose plan nobody has signed."""
+
+    field = "signature"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the plan is not signed, and no gateway takes one that is not: start the run with "
+            "`fedgate run start`, which signs it with the signing_key of operator.toml"
         )
 
 
@@ -92,9 +105,15 @@ class Operations:
     """Runs are started, watched, scored and cancelled here."""
 
     def __init__(
-        self, runs: LiveRuns, weights: WeightStore, room: Room, drive: Callable[[RunId], None]
+        self,
+        federation: str,
+        runs: LiveRuns,
+        weights: WeightStore,
+        room: Room,
+        drive: Callable[[RunId], None],
     ) -> None:
-        """Take weights within `room`; start runs with `drive`, which returns at once."""
+        """Take weights within `room`; start runs of `federation` with `drive`, which returns at once."""
+        self._federation = federation
         self._runs = runs
         self._weights = weights
         self._room = room
@@ -114,11 +133,16 @@ class Operations:
                 arriving.finish()
                 return await to_its_end(None, blob.keep)
 
-    async def start_run(self, run_id: RunId, plan_bytes: bytes) -> PlanId:
+    async def start_run(
+        self, run_id: RunId, plan_bytes: bytes, signature: PlanSignature | None
+    ) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
+
+        One that goes on since before plans were signed takes the signature.
 
         Raises:
             InvalidMessage: the bytes are not a plan.
+            PlanNotSigned, PlanSignatureRefused: no gateway would take it.
             WeightsMissing, MalformedWeights: the initial weights are not here, or do not fit.
             NoMemoryLeft: other runs must end first.
             RunExists: the name was used for another plan.
@@ -126,14 +150,18 @@ class Operations:
         if not is_name(run_id):
             raise InvalidName(run_id)
         digest, plan = wire.plan_id(plan_bytes), wire.plan_from_bytes(plan_bytes)
+        if signature is None:
+            raise PlanNotSigned
+        plan_signature.check(signature, self._federation, run_id, digest)
         if not self._is_started(run_id, digest):
             await asyncio.to_thread(self._check_initial_weights, plan)
         if not self._is_started(run_id, digest):
             self._check_memory(plan)
-            live = self._runs.create(run_id, plan, plan_bytes, digest)
+            live = self._runs.create(run_id, plan, plan_bytes, digest, signature)
             self._drive(run_id)
             if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
                 raise RunExists(run_id)
+        self._runs.sign(self._runs.get(run_id), signature)
         return digest
 
     async def watch_run(self, run_id: RunId) -> AsyncGenerator[RunStatus]:

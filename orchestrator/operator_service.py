@@ -44,7 +44,8 @@ class OperatorService(OperatorServiceServicer):
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
         run_id = RunId(request.run_id)
-        plan_digest = await self._operations.start_run(run_id, request.plan)
+        signature = wire.signature_from_proto(request)
+        plan_digest = await self._operations.start_run(run_id, request.plan, signature)
         return pb.StartRunResponse(run_id=run_id, plan_digest=plan_digest)
 
     async def WatchRun(

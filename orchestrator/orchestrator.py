@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
     from common.protocol import Refusal
+    from common.signatures import SignedAcceptance
     from orchestrator.config import Limits
     from orchestrator.events import RunEvent
     from orchestrator.live_runs import LiveRun
@@ -101,7 +102,7 @@ class Orchestrator:
         )
         self.downloads = Downloads(self.runs, self._weights, memory)
         room = Room(memory, reserve(shared / "weights"), limits)
-        self.operations = Operations(self.runs, self._weights, room, self._drive)
+        self.operations = Operations(federation, self.runs, self._weights, room, self._drive)
 
     def start(self, *, restart_grace_s: float) -> Self:
         """Go on with every run that has not ended; they get at least `restart_grace_s`."""
@@ -130,13 +131,22 @@ class Orchestrator:
         live = self.runs.get(run_id)
         if gateway not in live.run.participants:
             raise NotInvited(f"run {run_id!r}")
-        assigned = live.run.plan.assigned(gateway)
-        return Config(run_id, live.plan_bytes, live.run.plan_digest, assigned)
+        run = live.run
+        assigned = run.plan.assigned(gateway)
+        return Config(run_id, live.plan_bytes, run.plan_digest, assigned, run.plan_signature)
 
     def accept_plan(
-        self, gateway: GatewayId, run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
+        self,
+        gateway: GatewayId,
+        run_id: RunId,
+        plan_digest: PlanId,
+        answer: Effective | Refusal,
+        signed: SignedAcceptance | None = None,
     ) -> None:
-        """Record a gateway's answer to a plan; raise what `check_answer` raises."""
+        """Record a gateway's answer to a plan, and its signature, which was checked before.
+
+        Raises what `check_answer` raises.
+        """
         live = self.runs.get(run_id)
         check_answer(live.run, gateway, plan_digest, answer)
         versions, remaining_s = self.sessions.versions(gateway), self.runs.remaining_s(live)
@@ -145,7 +155,7 @@ class Orchestrator:
         if isinstance(answer, Effective):
             if versions is not None:
                 check_task(live.run, versions)
-            self.runs.record(live, PlanAccepted(gateway, answer, remaining_s))
+            self.runs.record(live, PlanAccepted(gateway, answer, remaining_s, signed))
         else:
             self.runs.record(live, PlanRefused(gateway, answer, remaining_s))
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId
     from common.plan import Plan
     from common.protocol import Refusal, ScoreSet
+    from common.signatures import PlanSignature
 
 
 class Hold(Enum):
@@ -58,6 +59,7 @@ class Run:
     plan: Plan
     plan_digest: PlanId
     weights: WeightsId  # the last published ones, at first the plan's
+    plan_signature: PlanSignature | None = None  # of the operator who ordered it
     state: RunState = RunState.GATHERING
     reason: str = ""
     remaining_s: float = 0.0  # to gather, or of the hold; a round has its own
@@ -98,9 +100,11 @@ class Run:
         return self.round.remaining_s
 
 
-def begin(run_id: RunId, plan: Plan, plan_digest: PlanId) -> Run:
-    """Return the run before its first event."""
-    return Run(run_id, plan, plan_digest, weights=WeightsId(plan.initial_weights))
+def begin(
+    run_id: RunId, plan: Plan, plan_digest: PlanId, signature: PlanSignature | None = None
+) -> Run:
+    """Return the run before its first event, as `signature`'s owner has ordered it."""
+    return Run(run_id, plan, plan_digest, WeightsId(plan.initial_weights), signature)
 
 
 def advance_run(run: Run, event: RunEvent) -> Run:

@@ -45,6 +45,7 @@ def status_of(run: Run, observed: Observed) -> RunStatus:
         bytes_sent=observed.bytes_sent,
         insecure_deterministic=any(map(_is_insecure, run.answers.values())),
         privacy=run.plan.privacy,
+        plan_signature=run.plan_signature,
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.transport import plain
+from benchmarks.transport import plain, signing
 from benchmarks.transport.model import TASK, TASK_DIGEST, update_of
 from benchmarks.transport.moments import Ears, ListeningClient
 from common import logs
@@ -108,7 +108,8 @@ async def take_part(folder: Path, address: str, *, tls: bool, names: list[str]) 
 async def _agent(folder: Path, name: str, dialled: ListeningClient) -> None:
     async with dialled as client:
         workshop = cast("Any", ConstantGateway(name, folder / name))
-        await Agent(workshop, client, Backoff(), lambda _connected: None).run()
+        trust = signing.trust(folder, name)
+        await Agent(workshop, client, Backoff(), lambda _connected: None, trust).run()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ issue() {  # role, name
 
 issue orchestrator orchestrator
 issue operator operator
+[ -e /keys/operator/plan-signing.key ] ||
+    fedgate plan keygen --name operator --out /keys/operator
 for number in 1 2 3; do
     issue gateway "gateway-$number"
+    cp /keys/operator/plan-signing.pub "/keys/gateway-$number/plan-signers"
 done

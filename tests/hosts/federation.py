@@ -12,6 +12,7 @@ from pathlib import Path
 import tomli_w
 
 from cli import pki
+from cli.plan_keys import KEY_FILE, PUBLIC_FILE, make_signing_key
 from common.tls import Role
 from tests.hosts.lab import ROOT, Lab, address
 
@@ -33,6 +34,7 @@ class Federation:
         self.task = {"reference": f"{ROOT / 'tests' / task}:TASK", "labels": ["no", "yes"]}
         lab.name(**{NAME: address(ORCHESTRATOR)})
         pki.init(folder / "pki", "test")
+        make_signing_key(folder / "signing", "operator")
 
     def host(self, site: str) -> int:
         return SITES.index(site) + 2
@@ -40,7 +42,9 @@ class Federation:
     def start_orchestrator(self) -> None:
         listens = {"address": f"0.0.0.0:{PORT}", "state": str(self.folder / "orchestrator")}
         self._write("orchestrator", Role.ORCHESTRATOR, {"federation": "test", **listens})
-        self._write("operator", Role.OPERATOR, {"address": f"127.0.0.1:{PORT}"})
+        signing_key = str(self.folder / "signing" / KEY_FILE)
+        dials = {"address": f"127.0.0.1:{PORT}", "signing_key": signing_key}
+        self._write("operator", Role.OPERATOR, dials)
         self._start(ORCHESTRATOR, "orchestrator", ["orchestrator"])
         self.until((self.folder / "orchestrator" / "address").exists, "the orchestrator serves")
 
@@ -52,6 +56,7 @@ class Federation:
                 "data_set": site,
                 "task": self.task,
                 "data": {"corpus": "points", "site": site},
+                "trust": {"plan_keys": str(self.folder / "signing" / PUBLIC_FILE)},
                 "policy": {"epsilon_budget": 50.0},
             }
             self._write(site, Role.GATEWAY, tables)

@@ -29,12 +29,17 @@ LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
+TRUST = "gateway/trust.py"
+PLAN_SIGNATURE = "common/plan_signature.py"
+WORKSHOP = "gateway/workshop.py"
+ACCEPTANCES = "orchestrator/acceptances.py"
 
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
 ADAPTIVE_STEP = f"{UNIT}/test_adaptive_step.py"
 ADAPTIVE_ROUNDS = "tests/service/gateway/test_adaptive_rounds.py"
+SIGNED_PLANS = "tests/service/orchestrator/test_signed_plans.py"
 STEP = "tests/unit/private_step/test_clipped.py"
 UNITS = "tests/service/gateway/test_unit_sensitivity.py"
 NETWORKS = (
@@ -366,5 +371,43 @@ BUGS = (
         faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
+    ),
+    Bug(
+        name="a plan that is known by the digest that comes with it",
+        path=TRUST,
+        sound="        check(signature, self.federation, run, plan_id(config.plan))\n",
+        faulty="        check(signature, self.federation, run, config.plan_digest)\n",
+        caught_by=f"{UNIT}/test_trust.py::test_anything_else_is_refused_by_name",
+    ),
+    Bug(
+        name="a plan that is good for every run",
+        path=PLAN_SIGNATURE,
+        sound="    if signature.run_id != run_id:\n",
+        faulty="    if not run_id:\n",
+        caught_by="tests/unit/common/test_plan_signature.py::test_a_plan_of_another_run_is_named",
+    ),
+    Bug(
+        name="a plan whose signer is not asked for",
+        path=AGENT,
+        sound="            signer = self._trust.signer(run, config)\n",
+        faulty='            signer = ""\n',
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_what_the_operator_did_not_order_reads_no_data_and_charges_nothing",
+    ),
+    Bug(
+        name="a run with two plans",
+        path=WORKSHOP,
+        sound="        if known is None or known.plan == digest:\n",
+        faulty="        if known is None or known.plan:\n",
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_a_second_plan_for_a_run_is_refused_even_if_the_operator_has_signed_both",
+    ),
+    Bug(
+        name="an acceptance that anybody may have signed",
+        path=ACCEPTANCES,
+        sound="    check(signed, acceptance)\n",
+        faulty="    del check\n",
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_recorded",
     ),
 )

@@ -46,6 +46,7 @@ from gateway.countersignatures import CountersignatureForged, OrchestratorKeyCha
 from gateway.policy import Accepted, Policy
 from gateway.workshop import Workshop
 from tasks.task import DataConfig
+from tests.signing import NOT_READ, TRUST, signed
 from tests.tiny_task import TASK, TinyTask
 
 RUN = RunId("run")
@@ -95,7 +96,8 @@ class ScriptedOrchestrator:
         return Registration(GatewayId("a"), "lease", versions, 1 << 20)
 
     async def get_config(self, run_id: RunId) -> Config:
-        return Config(run_id, self.plan, self.digest, complete_plan()[0].hyperparameters)
+        given = complete_plan()[0].hyperparameters
+        return Config(run_id, self.plan, self.digest, given, signed(run_id, self.plan))
 
     async def accept_plan(self, run_id, plan_digest, answer) -> None:
         self.answers.append(answer)
@@ -161,6 +163,7 @@ def workshop(tmp_path, task):
         task=TaskChoice(reference="unused", labels=LABELS),
         data=DataConfig(corpus="points", site="a"),
         policy=Policy(epsilon_budget=8.0),
+        trust=NOT_READ,
         hyperparameters=Overrides(),
     )
     made = Workshop(GatewayId("a"), config, task, None)
@@ -172,7 +175,7 @@ async def run(
     workshop: Workshop, orchestrator: ScriptedOrchestrator, ends: type[Exception] = Superseded
 ) -> None:
     """Let the agent work until every word has been worked on, or until it ends by itself."""
-    agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None)
+    agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None, TRUST)
     act = agent._act
 
     async def acting(news: RunNews) -> None:
@@ -258,7 +261,7 @@ async def test_a_plan_is_answered_once_ledger_and_data_can_be_read_again(worksho
         answered.set()
 
     task.read, fake.accept_plan = reading, accept_plan
-    agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None)
+    agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None, TRUST)
     working = asyncio.create_task(agent.run())
     await asyncio.wait_for(answered.wait(), 20)
     working.cancel()

@@ -17,6 +17,7 @@ from gateway.device import NoGpu, is_usable
 from gateway.workshop import Workshop
 from tasks.loading import load_task
 from tests.certificates import Authority
+from tests.signing import trust_file
 
 OWNERS = ["Ann", "Ann", ["Ann", "Bob"]]
 
@@ -36,6 +37,7 @@ def settings(tmp_path):
         "tls": {name: str(path) for name, path in tls},
         "task": {"reference": "tasks.ner:TASK", "labels": ["Disease"]},
         "data": {"path": str(data)},
+        "trust": {"plan_keys": str(trust_file(tmp_path))},
         "policy": {"epsilon_budget": 8.0},
     }
     path = tmp_path / "gateway.toml"

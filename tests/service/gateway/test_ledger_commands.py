@@ -49,6 +49,7 @@ class Place:
             "tls": {name: str(path) for name, path in tls},
             "task": {"reference": "unused", "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": "a"},
+            "trust": {"plan_keys": "unused"},
             "policy": {"epsilon_budget": 8.0},
         }
         self.settings.write_text(tomli_w.dumps(tables))

@@ -33,6 +33,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
 from tests.postgresql import Server
+from tests.signing import order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -220,10 +221,10 @@ async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):
-        await operations.start_run(RunId("r"), PLAN_BYTES)
+        await operations.start_run(*order("r", PLAN_BYTES))
     with pytest.raises(RunExists):
-        await operations.start_run(RunId("r"), wire.plan_to_bytes(plan_of("c")))
-    assert await operations.start_run(RunId("r"), PLAN_BYTES) == PLAN_ID
+        await operations.start_run(*order("r", plan_of("c")))
+    assert await operations.start_run(*order("r", PLAN_BYTES)) == PLAN_ID
     assert driven == ["r"]
 
 
@@ -264,7 +265,7 @@ async def run_through(folder, first: int, **how) -> tuple[RunState, str, int]:
     failing.fail(first=first, **how)
     operations = orchestrator.operations
     await again(lambda: operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data)))
-    await again(lambda: operations.start_run(RunId("r"), PLAN_BYTES))
+    await again(lambda: operations.start_run(*order("r", PLAN_BYTES)))
     gateways = [Patient(name, orchestrator.seen_by(GatewayId(name))) for name in "ab"]
     await asyncio.gather(*(gateway.follow("r") for gateway in gateways))
     (status,) = await again(operations.list_runs)
@@ -303,7 +304,7 @@ async def test_calls_are_answered_as_unavailable_while_the_database_is_away(fede
             (gateway,) = await federation.gateways("a")
             await asyncio.to_thread(server.stop)
             for call in (
-                lambda: operator.start_run(RunId("s"), PLAN_BYTES),
+                lambda: operator.start_run(*order("s", PLAN_BYTES)),
                 lambda: operator.cancel_run(RunId("r")),
                 lambda: gateway.accept("r"),
                 lambda: gateway.client.get_ledger_head(insecure_deterministic=False),
@@ -312,7 +313,7 @@ async def test_calls_are_answered_as_unavailable_while_the_database_is_away(fede
                     await call()
             await asyncio.to_thread(server.start)
             await again(lambda: gateway.accept("r"))  # its run is settled first
-            await operator.start_run(RunId("s"), PLAN_BYTES)
+            await operator.start_run(*order("s", PLAN_BYTES))
             assert not serving.orchestrator.runs.halted.is_set()
     finally:
         server.remove()

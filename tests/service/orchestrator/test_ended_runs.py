@@ -22,6 +22,7 @@ from orchestrator.live_runs import KEPT_ENDED, LiveRuns
 from orchestrator.operations import RunExists
 from orchestrator.orchestrator import Orchestrator
 from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, FakeClock, chunks, plan_of
+from tests.signing import order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -105,7 +106,7 @@ async def orchestrator(tmp_path, clock):
     await made.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
     for name in (NAMES[0], RunId("on"), *NAMES[1:]):
         clock.advance(1.0)
-        await made.operations.start_run(name, PLAN_BYTES)
+        await made.operations.start_run(*order(name, PLAN_BYTES))
         if name != "on":
             made.operations.cancel_run(name)
     yield made
@@ -121,9 +122,9 @@ async def test_every_run_is_listed_the_newest_first(orchestrator):
 
 
 async def test_the_name_of_one_that_ended_long_ago_stays_taken(orchestrator):
-    assert await orchestrator.operations.start_run(NAMES[0], PLAN_BYTES) == PLAN_ID
+    assert await orchestrator.operations.start_run(*order(NAMES[0], PLAN_BYTES)) == PLAN_ID
     with pytest.raises(RunExists):
-        await orchestrator.operations.start_run(NAMES[0], wire.plan_to_bytes(plan_of("a")))
+        await orchestrator.operations.start_run(*order(NAMES[0], plan_of("a")))
     assert orchestrator.operations.cancel_run(NAMES[0]).state is RunState.CANCELLED
     assert names(orchestrator.runs.going_on()) == ["on"]
 

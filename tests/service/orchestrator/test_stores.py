@@ -33,6 +33,7 @@ from orchestrator.weight_store import (
 )
 from protos.federation.v1.operator_pb2 import CancelRunRequest
 from tests.fakes import FakeClock
+from tests.signing import signed
 
 LAYOUT = Layout.of({"w": (6,)})
 UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
@@ -42,6 +43,7 @@ SLOT = Slot("r", 1, "a")
 HEAD = LedgerHead(5, "5" * 64)
 OLGA = Identity("acme", Role.OPERATOR, "olga")
 CANCEL = "/federation.v1.OperatorService/CancelRun"
+SIGNED = signed("r", b"plan")
 
 
 @pytest.fixture
@@ -90,6 +92,7 @@ OLDER_WRITES = {
     "a run": lambda fence, _: Journal(fence, SystemClock()).create_run(
         "s", b"plan", "1" * 64, RunStarted(5.0)
     ),
+    "who ordered a run": lambda fence, _: Journal(fence, SystemClock()).sign_run("r", SIGNED),
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
     "who asked for what two must": lambda fence, _: FourEyes(
@@ -108,7 +111,7 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
     with pytest.raises(Superseded, match="writer 2, this one is 1"):
         write(fence, store)
     (stored,) = Journal(newer, SystemClock()).runs()
-    assert stored.events == (RunStarted(5.0),)
+    assert (stored.events, stored.signature) == ((RunStarted(5.0),), None)
     with pytest.raises(UnknownWeights):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
@@ -136,6 +139,15 @@ async def test_an_orchestrator_with_nothing_to_record_sees_that_another_took_ove
     assert not newer.runs.halted.is_set()
     for each in (older, newer):
         await each.close()
+
+
+def test_who_ordered_a_run_is_kept_and_stays(engine, journal):
+    assert journal.run("r").signature is None  # as of before plans were signed
+    journal.sign_run("r", SIGNED)
+    journal.sign_run("r", replace(SIGNED, signature="9" * 128))
+    journal.create_run("s", b"plan", "1" * 64, RunStarted(5.0), SIGNED)
+    again = Journal(Fence(engine), SystemClock())
+    assert [stored.signature for stored in again.runs()] == [SIGNED, SIGNED]
 
 
 def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(journal):

@@ -117,7 +117,7 @@ def fitting() -> list:
     return [
         pb.RegisterRequest(protocol_version=1, software_version="0.1.0", tasks=[task, task]),
         pb.GetConfigRequest(run_id=RUN),
-        pb.AcceptPlanRequest(effective=effective, **answer),
+        pb.AcceptPlanRequest(effective=effective, signature=b"7" * 72, **answer),
         pb.AcceptPlanRequest(refusal=refusal, **answer),
         pb.WatchRequest(lease="ab" * 16, kept_runs=[RUN, "summer"]),
         pb.FetchWeightsRequest(digest=DIGEST, offset=3),

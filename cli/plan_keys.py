@@ -1,0 +1,125 @@
+"""The key that an operator signs plans with: made here, read where a run is started."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from cli.pki import AlreadyThere, NotAName
+from common.certificate_keys import identity_in
+from common.errors import RequestError
+from common.ids import is_name
+from common.plan_signature import sign
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.config import OperatorConfig
+    from common.ids import PlanId, RunId
+    from common.signatures import PlanSignature
+
+KEY_FILE = "plan-signing.key"
+PUBLIC_FILE = "plan-signing.pub"
+
+
+class SigningKeyMissing(RequestError):
+    """The operator's settings name no key to sign plans with."""
+
+    field = "signing_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the operator's settings name no signing_key, and no gateway obeys a plan that is not "
+            "signed: make a key with `fedgate plan keygen --name NAME --out FOLDER`, name its file "
+            "as signing_key, and give its public part to the gateways (docs/how-to/sign-plans.md)"
+        )
+
+
+class SigningKeyUnusable(RequestError):
+    """A file does not hold a key that plans are signed with."""
+
+    field = "signing_key"
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} cannot sign plans ({why}): it must hold an Ed25519 private key, PEM, without "
+            "a password, as `fedgate plan keygen` makes it"
+        )
+
+
+class NobodysCertificate(RequestError):
+    """The operator's certificate does not say of which federation it is."""
+
+    field = "tls.certificate"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} names nobody of a federation (fed://<federation>/operator/<name>), so it is "
+            "not known for which one to sign: issue one with `fedgate pki issue --role operator`"
+        )
+
+
+def make_signing_key(folder: Path, name: str) -> str:
+    """Make a key in `folder`; return the line that gateways put into their trust file.
+
+    Raises:
+        NotAName: gateways could not tell whose key it is.
+        AlreadyThere: a key is there, which may have signed plans.
+    """
+    if not is_name(name):
+        raise NotAName(name)
+    key = Ed25519PrivateKey.generate()
+    line = f"{name} ed25519 {key.public_key().public_bytes_raw().hex()}"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for path in (folder / KEY_FILE, folder / PUBLIC_FILE):
+        if path.exists():
+            raise AlreadyThere(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / KEY_FILE, pem, 0o600)
+    _write(folder / PUBLIC_FILE, f"{line}\n".encode(), 0o644)
+    return line
+
+
+def signing_key(path: Path) -> Ed25519PrivateKey:
+    """Return the private key in a file; raise SigningKeyUnusable."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise SigningKeyUnusable(path, error.strerror or str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise SigningKeyUnusable(path, "it is no private key that can be read") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SigningKeyUnusable(path, "it is a key of another kind")
+    return key
+
+
+def sign_plan(settings: OperatorConfig, run_id: RunId, plan_digest: PlanId) -> PlanSignature:
+    """Return the operator's signature under a plan, for a run of the operator's own federation.
+
+    Raises:
+        SigningKeyMissing, SigningKeyUnusable, NobodysCertificate: there is nothing to sign with.
+    """
+    if settings.signing_key is None:
+        raise SigningKeyMissing
+    key, certificate = signing_key(settings.signing_key), settings.tls.certificate
+    try:
+        who = identity_in(certificate.read_bytes())
+    except OSError as error:
+        raise NobodysCertificate(certificate) from error
+    if who is None:
+        raise NobodysCertificate(certificate)
+    return sign(key, who.federation, run_id, plan_digest)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
