@@ -50,6 +50,16 @@ class NameOrFingerprint(RequestError):
         )
 
 
+class NothingToRenew(RequestError):
+    """Somebody who signs in with a token has no certificate."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the settings name no certificate, so there is none to renew: whoever signs in with a "
+            "token gets a new one of the OIDC provider"
+        )
+
+
 @app.command("create")
 def create(
     name: NameArgument,
@@ -147,14 +157,14 @@ def revoke(
 @app.command("renew")
 def renew(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> None:
     """Replace your own certificate and key, in the files of your settings, before they end."""
-    settings = operator_config(config)
-    ends = _ask(config, lambda client: renew_files(settings.tls, client.renew))
+    files = operator_config(config).tls.files
+    if files is None:
+        raise NothingToRenew
+    ends = _ask(config, lambda client: renew_files(files, client.renew))
     if output is Format.JSON:
-        emit_json({"certificate": settings.tls.certificate, "ends": ends})
+        emit_json({"certificate": files.certificate, "ends": ends})
     else:
-        OUT.print(
-            f"{settings.tls.certificate}: valid until {ends:%Y-%m-%d %H:%M} UTC", markup=False
-        )
+        OUT.print(f"{files.certificate}: valid until {ends:%Y-%m-%d %H:%M} UTC", markup=False)
 
 
 def _ask(config: Path | None, ask: Callable[[MembershipClient], Awaitable[ResultT]]) -> ResultT:

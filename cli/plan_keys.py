@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,16 +12,20 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from cli.pki import AlreadyThere, NotAName
+from cli.pki import NotAName
 from common.certificate_keys import identity_in
+from common.certificates import CertificateUnreadable, read_chain
 from common.errors import RequestError
 from common.ids import is_name
+from common.issuing import federation_of
+from common.key_files import read_file, write_new
 from common.plan_signature import sign
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.config import OperatorConfig
+    from cli.sign_in import SignIn
     from common.ids import PlanId, RunId
     from common.signatures import PlanSignature
 
@@ -79,12 +82,7 @@ def make_signing_key(folder: Path, name: str) -> str:
     key = Ed25519PrivateKey.generate()
     line = f"{name} ed25519 {key.public_key().public_bytes_raw().hex()}"
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for path in (folder / KEY_FILE, folder / PUBLIC_FILE):
-        if path.exists():
-            raise AlreadyThere(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / KEY_FILE, pem, 0o600)
-    _write(folder / PUBLIC_FILE, f"{line}\n".encode(), 0o644)
+    write_new(folder, {KEY_FILE: pem, PUBLIC_FILE: f"{line}\n".encode()})
     return line
 
 
@@ -109,17 +107,18 @@ def sign_plan(settings: OperatorConfig, run_id: RunId, plan_digest: PlanId) -> P
     """
     if settings.signing_key is None:
         raise SigningKeyMissing
-    key, certificate = signing_key(settings.signing_key), settings.tls.certificate
-    try:
-        who = identity_in(certificate.read_bytes())
-    except OSError as error:
-        raise NobodysCertificate(certificate) from error
+    key = signing_key(settings.signing_key)
+    return sign(key, _federation(settings.tls), run_id, plan_digest)
+
+
+def _federation(tls: SignIn) -> str:
+    """Return whose plans are signed: by one's certificate, or else by the authority's."""
+    if tls.certificate is None:
+        try:
+            return federation_of(read_chain(read_file(tls.authority))[0])
+        except CertificateUnreadable as error:
+            raise NobodysCertificate(tls.authority) from error
+    who = identity_in(read_file(tls.certificate))
     if who is None:
-        raise NobodysCertificate(certificate)
-    return sign(key, who.federation, run_id, plan_digest)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+        raise NobodysCertificate(tls.certificate)
+    return who.federation

@@ -10,7 +10,8 @@ import grpc
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from common.errors import FederationError, RequestError
-from common.tls import TlsFiles, read_file
+from common.key_files import read_file
+from common.tls import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,14 +53,20 @@ class SignIn(BaseModel):
     def _has_token(self) -> bool:
         return self.token is not None or self.token_file is not None
 
+    @property
+    def files(self) -> TlsFiles | None:
+        """The certificate with its key and authority; None for who signs in with a token."""
+        if self.certificate is None or self.key is None:
+            return None
+        return TlsFiles(authority=self.authority, certificate=self.certificate, key=self.key)
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present the certificate, or send the token with every call.
 
         Raises:
             CertificateFileMissing, TokenUnreadable: a file is not there or holds nothing.
         """
-        if self.certificate is not None and self.key is not None:
-            files = TlsFiles(authority=self.authority, certificate=self.certificate, key=self.key)
+        if (files := self.files) is not None:
             return files.channel_credentials()
         self.bearer_token()  # a file that is missing is better said at once than by every call
         return grpc.composite_channel_credentials(

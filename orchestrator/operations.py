@@ -112,7 +112,7 @@ class Operations:
         room: Room,
         drive: Callable[[RunId], None],
     ) -> None:
-        """Take weights within `room`; start runs of `federation` with `drive`, which returns at once."""
+        """Take weights within `room`; start the federation's runs with `drive`, which returns."""
         self._federation = federation
         self._runs = runs
         self._weights = weights

@@ -27,7 +27,7 @@ from jwt.exceptions import PyJWTError
 
 from common.errors import RequestError, UnavailableError
 from common.key_files import read_file
-from orchestrator.auth import Unauthenticated
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from pathlib import Path

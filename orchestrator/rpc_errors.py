@@ -1,4 +1,4 @@
-"""Our errors -> gRPC status: one table, one interceptor, which also asks who comes in, how often."""
+"""Our errors -> gRPC status: one table, one interceptor, which also asks who calls how often."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ from jwt.exceptions import (
 )
 
 from common.errors import PermissionRefused
-from orchestrator.auth import Person, Unauthenticated
+from orchestrator.auth import Person
+from orchestrator.callers import Unauthenticated
 from orchestrator.provider_keys import ALGORITHMS
 
 if TYPE_CHECKING:

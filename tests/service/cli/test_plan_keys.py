@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cli.config import OperatorConfig
 from cli.main import app
-from cli.pki import AlreadyThere, NotAName
+from cli.pki import NotAName
 from cli.plan_keys import (
     NobodysCertificate,
     SigningKeyMissing,
@@ -25,7 +25,9 @@ from cli.plan_keys import (
     sign_plan,
     signing_key,
 )
+from cli.sign_in import SignIn
 from common.ids import RunId
+from common.key_files import AlreadyThere
 from common.plan_signature import check
 from common.tls import Role
 from common.wire import plan_id
@@ -66,7 +68,7 @@ def settings(tmp_path):
     make_signing_key(tmp_path, "alice")
     return OperatorConfig(
         address="localhost:1",
-        tls=Authority.make(tmp_path / "keys").issue(Role.OPERATOR, "alice"),
+        tls=Authority.make(tmp_path / "keys").issue(Role.OPERATOR, "alice").model_dump(),
         signing_key=tmp_path / "plan-signing.key",
     )
 
@@ -85,7 +87,15 @@ def test_without_a_key_the_way_to_one_is_said(settings):
 def test_a_certificate_that_names_nobody_is_of_no_federation(settings, tmp_path):
     nobody = Authority.make(tmp_path / "others").issue_uri("https://example.org")
     with pytest.raises(NobodysCertificate, match="names nobody"):
-        sign_plan(settings.model_copy(update={"tls": nobody}), RUN, DIGEST)
+        sign_plan(settings.model_copy(update={"tls": SignIn(**nobody.model_dump())}), RUN, DIGEST)
+
+
+def test_whoever_signs_in_with_a_token_signs_for_the_authoritys_federation(settings, tmp_path):
+    (tmp_path / "token").write_text("a.b.c")
+    by_token = SignIn(authority=settings.tls.authority, token_file=tmp_path / "token")
+    check(
+        sign_plan(settings.model_copy(update={"tls": by_token}), RUN, DIGEST), "acme", RUN, DIGEST
+    )
 
 
 CURVE = ec.derive_private_key(7, ec.SECP256R1())
