@@ -127,9 +127,11 @@ class Tokens:
             header = jwt.get_unverified_header(token)
         except PyJWTError as error:
             raise self._refused("is not a JWT") from error
-        if header.get("alg") not in ALGORITHMS:
-            got = str(header.get("alg"))[:20]
-            raise self._refused(f"is signed by {got!r}, not by one of {', '.join(ALGORITHMS)}")
+        algorithm = str(header.get("alg"))
+        if algorithm not in ALGORITHMS:
+            raise self._refused(
+                f"is signed by {algorithm[:20]!r}, not by one of {', '.join(sorted(ALGORITHMS))}"
+            )
         if str(header.get("typ", "jwt")).lower() not in _TYPES:
             raise self._refused("is made for another purpose")
         kid: str | None = header.get("kid")

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from cli.sign_in import SignIn
 from common.channel import open_channel
@@ -206,7 +207,22 @@ async def test_a_token_for_another_purpose_is_refused(desk):
     assert "another purpose" in await desk.refusal(token)
 
 
-@pytest.mark.parametrize("token", ["garbage", "a.b.c", "..", "e30.e30.e30", "x" * 9000])
+LISTED_KEY = unsigned({"alg": "ES256", "kid": []}, {}) + ".e30"
+LISTED_ALGORITHM = unsigned({"alg": ["ES256"], "kid": "es256-1"}, {}) + ".e30"
+GARBAGE = {
+    "a word": "garbage",
+    "three words": "a.b.c",
+    "nothing but dots": "..",
+    "empty objects": "e30.e30.e30",
+    "a list": f"{base64url(b'[]')}.e30.e30",
+    "a name of a key that is a list": LISTED_KEY,
+    "an algorithm that is a list": LISTED_ALGORITHM,
+    "depths": f"{base64url(b'[' * 5000)}.e30.e30",
+    "too much": "x" * 9000,
+}
+
+
+@pytest.mark.parametrize("token", GARBAGE.values(), ids=GARBAGE.keys())
 async def test_garbage_is_refused(desk, token):
     await desk.refusal(token)
 
@@ -341,3 +357,17 @@ async def test_while_the_provider_is_away_keys_that_are_held_stay_good_for_a_day
     own_desk.federation.clock.advance(2)
     with pytest.raises(UnavailableError, match=r"the keys of the provider .* cannot be read now"):
         await (await own_desk.person(token)).list_runs()
+
+
+async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
+    file, token = desk.folder / "operator.toml", desk.folder / "token"
+    token.write_text(desk.token())
+    authority = desk.federation.config.tls.authority
+    lines = f'address = "{desk.address}"\n[tls]\nauthority = "{authority}"\n'
+    file.write_text(f'{lines}token_file = "{token}"\n')
+    by_file = operator_config(file)
+    file.write_text(lines)
+    monkeypatch.setenv("FEDGATE__TLS__TOKEN", desk.token())
+    for settings in (by_file, operator_config(file)):
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            assert await client.list_runs() == ()
