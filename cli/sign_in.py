@@ -10,7 +10,7 @@ import grpc
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from common.errors import FederationError, RequestError
-from common.tls import TlsFiles, read_file
+from common.tls import LONGEST_TOKEN, TlsFiles, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,4 +105,7 @@ def _checked(text: str, where: Path | str) -> str:
     token = text.strip()
     if not _TOKEN.fullmatch(token):
         raise TokenUnreadable(where, "it holds no token" if token else "it is empty")
+    if len(token) > LONGEST_TOKEN:
+        why = f"it has {len(token)} bytes, at most {LONGEST_TOKEN} go: let it hold fewer claims"
+        raise TokenUnreadable(where, why)
     return token

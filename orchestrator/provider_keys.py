@@ -56,11 +56,10 @@ class ProviderAway(UnavailableError):
 class UnknownKey(Unauthenticated):
     """A token names a key that the provider does not have."""
 
-    def __init__(self, kid: str | None, issuer: str) -> None:
-        named = "no key" if kid is None else f"the key {kid[:80]!r}"
+    def __init__(self, kid: str, issuer: str) -> None:
         super().__init__(
-            f"the token names {named}, and {issuer} has published none of that name: sign in there "
-            "again for a new token"
+            f"the token names the key {kid[:80]!r}, and {issuer} has published none of that name: "
+            "sign in there again for a new token"
         )
 
 
@@ -90,15 +89,13 @@ class ProviderKeys:
         self._next_look = self._fetched_at = float("-inf")
         self._is_away = True
 
-    async def key(self, kid: str | None) -> PyJWK:
+    async def key(self, kid: str) -> PyJWK:
         """Return the key that tokens call `kid`.
 
         Raises:
             UnknownKey: the provider has none of that name.
             ProviderAway: nobody can say whether it has.
         """
-        if kid is None:
-            raise UnknownKey(kid, self._issuer)
         age_s = self._clock.now() - self._fetched_at
         if kid not in self._keys or age_s > LAST_S:
             await self._look()

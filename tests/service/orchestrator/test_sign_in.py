@@ -188,7 +188,9 @@ async def test_clocks_may_differ_by_a_minute_and_no_more(desk, claim, good_s, ba
 async def test_a_key_that_the_provider_does_not_have_is_refused_by_name(desk):
     token = desk.provider.token(desk.claims(), kid="mallory's")
     assert 'the key "mallory\'s"' in await desk.refusal(token)
-    assert "names no key" in await desk.refusal(desk.provider.token(desk.claims(), kid=None))
+    assert "does not name its key" in await desk.refusal(
+        desk.provider.token(desk.claims(), kid=None)
+    )
 
 
 async def test_a_key_signs_by_its_own_algorithm_alone(desk):
@@ -217,7 +219,7 @@ GARBAGE = {
     "a list": f"{base64url(b'[]')}.e30.e30",
     "a name of a key that is a list": LISTED_KEY,
     "an algorithm that is a list": LISTED_ALGORITHM,
-    "depths": f"{base64url(b'[' * 5000)}.e30.e30",
+    "depths": f"{base64url(b'[' * 3000)}.e30.e30",
     "too much": "x" * 9000,
 }
 
