@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from common.errors import FederationError, RequestError
 from common.key_files import read_file
-from common.tls import TlsFiles
+from common.tls import LONGEST_TOKEN, TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,4 +112,7 @@ def _checked(text: str, where: Path | str) -> str:
     token = text.strip()
     if not _TOKEN.fullmatch(token):
         raise TokenUnreadable(where, "it holds no token" if token else "it is empty")
+    if len(token) > LONGEST_TOKEN:
+        why = f"it has {len(token)} bytes, at most {LONGEST_TOKEN} go: let it hold fewer claims"
+        raise TokenUnreadable(where, why)
     return token

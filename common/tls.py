@@ -38,6 +38,7 @@ class Role(StrEnum):
 
 
 PEOPLE = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})  # may sign in by token
+LONGEST_TOKEN = 7168  # bytes; with more, gRPC refuses some calls for their metadata
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt import PyJWK, PyJWKSet
+from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from common.errors import RequestError, UnavailableError
@@ -36,8 +33,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# what may sign a token, and the kind of key that does; none of them is symmetric
-ALGORITHMS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey, "EdDSA": Ed25519PublicKey}
+_SIGNING = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+ALGORITHMS = frozenset(_SIGNING.values())  # of tokens; none of them is symmetric
 RETRY_S = 10.0  # least time between two looks at the provider
 REFRESH_S = 600.0  # after which held keys are looked up again, while they still serve
 LAST_S = 86400.0  # after which held keys count no more
@@ -59,11 +56,10 @@ class ProviderAway(UnavailableError):
 class UnknownKey(Unauthenticated):
     """A token names a key that the provider does not have."""
 
-    def __init__(self, kid: str | None, issuer: str) -> None:
-        named = "no key" if kid is None else f"the key {kid[:80]!r}"
+    def __init__(self, kid: str, issuer: str) -> None:
         super().__init__(
-            f"the token names {named}, and {issuer} has published none of that name: sign in there "
-            "again for a new token"
+            f"the token names the key {kid[:80]!r}, and {issuer} has published none of that name: "
+            "sign in there again for a new token"
         )
 
 
@@ -93,15 +89,13 @@ class ProviderKeys:
         self._next_look = self._fetched_at = float("-inf")
         self._is_away = True
 
-    async def key(self, kid: str | None) -> PyJWK:
+    async def key(self, kid: str) -> PyJWK:
         """Return the key that tokens call `kid`.
 
         Raises:
             UnknownKey: the provider has none of that name.
             ProviderAway: nobody can say whether it has.
         """
-        if kid is None:
-            raise UnknownKey(kid, self._issuer)
         age_s = self._clock.now() - self._fetched_at
         if kid not in self._keys or age_s > LAST_S:
             await self._look()
@@ -164,22 +158,30 @@ def _fetched(issuer: str, context: ssl.SSLContext) -> dict[str, PyJWK]:
 def usable_keys(published: dict[str, Any]) -> dict[str, PyJWK]:
     """Return those of a published set of keys that have a name and may sign tokens."""
     listed = published.get("keys")
+    keys: dict[str, PyJWK] = {}
+    for each in listed if isinstance(listed, list) else ():
+        key = _key(each)
+        if key is not None and key.key_id is not None:
+            keys.setdefault(key.key_id, key)
+    if not keys:
+        why = "it publishes no key that may sign"
+        raise Unusable(why)
+    return keys
+
+
+def _key(published: Any) -> PyJWK | None:
+    """Return a published key, or None where it has no name or may not sign tokens."""
+    if not isinstance(published, dict) or not isinstance(published.get("kid"), str):
+        return None
+    algorithm = _SIGNING.get((str(published.get("kty")), str(published.get("crv", ""))))
+    as_expected = published.get("alg", algorithm) == algorithm
+    is_public = "d" not in published and published.get("use", "sig") == "sig"
+    if algorithm is None or not as_expected or not is_public:
+        return None
     try:
-        keys = PyJWKSet(listed if isinstance(listed, list) else []).keys
-    except PyJWTError as error:
-        raise Unusable(str(error)) from error
-    return {key.key_id: key for key in reversed(keys) if key.key_id is not None and _signs(key)}
-
-
-def _signs(key: PyJWK) -> bool:
-    kind = ALGORITHMS.get(key.algorithm_name)
-    is_named = isinstance(key.key_id, str)
-    return (
-        is_named
-        and kind is not None
-        and isinstance(key.key, kind)
-        and (key.public_key_use in {None, "sig"})
-    )
+        return PyJWK(published, algorithm)
+    except PyJWTError:
+        return None
 
 
 def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from jwt.exceptions import (
 )
 
 from common.errors import PermissionRefused
+from common.tls import LONGEST_TOKEN
 from orchestrator.auth import Person
 from orchestrator.callers import Unauthenticated
 from orchestrator.provider_keys import ALGORITHMS
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from orchestrator.provider_keys import ProviderKeys
 
 SKEW_S = 60.0  # by how much the provider's clock and ours may differ
-LONGEST_TOKEN = 8192  # bytes
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}  # not those of other purposes, as a logout's
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+|:-]{0,61}[A-Za-z0-9])?")
 _REQUIRED = ["exp", "iat", "iss", "aud"]
@@ -122,18 +122,21 @@ class Tokens:
             raise self._refused(f"is not one of at most {LONGEST_TOKEN} bytes after 'Bearer '")
         return token
 
-    def _key_name(self, token: str) -> str | None:
+    def _key_name(self, token: str) -> str:
         """Return what the token calls the key that signed it."""
         try:
             header = jwt.get_unverified_header(token)
         except PyJWTError as error:
             raise self._refused("is not a JWT") from error
-        if header.get("alg") not in ALGORITHMS:
-            got = str(header.get("alg"))[:20]
-            raise self._refused(f"is signed by {got!r}, not by one of {', '.join(ALGORITHMS)}")
+        algorithm = str(header.get("alg"))
+        if algorithm not in ALGORITHMS:
+            raise self._refused(
+                f"is signed by {algorithm[:20]!r}, not by one of {', '.join(sorted(ALGORITHMS))}"
+            )
         if str(header.get("typ", "jwt")).lower() not in _TYPES:
             raise self._refused("is made for another purpose")
-        kid: str | None = header.get("kid")
+        if not isinstance(kid := header.get("kid"), str):
+            raise self._refused("does not name its key (`kid`), as the provider must have it do")
         return kid
 
     def _verified(self, token: str, key: PyJWK) -> dict[str, Any]:

@@ -33,6 +33,10 @@ TRUST = "gateway/trust.py"
 PLAN_SIGNATURE = "common/plan_signature.py"
 WORKSHOP = "gateway/workshop.py"
 ACCEPTANCES = "orchestrator/acceptances.py"
+AUTH = "orchestrator/auth.py"
+FOUR_EYES = "orchestrator/four_eyes.py"
+PROVIDER_KEYS = "orchestrator/provider_keys.py"
+TOKENS = "orchestrator/tokens.py"
 
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
@@ -409,5 +413,44 @@ BUGS = (
         faulty="    del check\n",
         caught_by=f"{SIGNED_PLANS}"
         "::test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_recorded",
+    ),
+    Bug(
+        name="a method without an entry is everybody's",
+        path=AUTH,
+        sound="    if caller.role not in PERMISSIONS.get(method, frozenset()):\n",
+        faulty="    if caller.role not in PERMISSIONS.get(method, frozenset({caller.role})):\n",
+        caught_by="tests/unit/orchestrator/test_refusals.py"
+        "::test_a_method_without_an_entry_is_refused",
+    ),
+    Bug(
+        name="a token gives a machine's role",
+        path=AUTH,
+        sound="    allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE\n",
+        faulty="    allowed = person.roles & PERMISSIONS.get(method, frozenset())\n",
+        caught_by="tests/unit/orchestrator/test_refusals.py"
+        "::test_no_token_gives_a_machines_role_whatever_it_says",
+    ),
+    Bug(
+        name="one person is two",
+        path=FOUR_EYES,
+        sound="        case Asked(asked_by=first, confirmed_by=None) if first != name:\n",
+        faulty="        case Asked(asked_by=first, confirmed_by=None) if first:\n",
+        caught_by="tests/unit/orchestrator/test_four_eyes.py"
+        "::test_one_person_is_never_two_and_gets_no_more_time_by_asking_again",
+    ),
+    Bug(
+        name="a key's own word for its algorithm is not compared",
+        path=PROVIDER_KEYS,
+        sound='    as_expected = published.get("alg", algorithm) == algorithm\n',
+        faulty="    as_expected = True\n",
+        caught_by="tests/unit/orchestrator/test_provider_keys.py::test_no_other_key_signs",
+    ),
+    Bug(
+        name="a token for anybody",
+        path=TOKENS,
+        sound='                    "require": _REQUIRED,\n',
+        faulty='                    "require": _REQUIRED, "verify_aud": False,\n',
+        caught_by="tests/service/orchestrator/test_sign_in.py"
+        "::test_a_token_that_says_something_else_is_refused_and_why_is_told",
     ),
 )

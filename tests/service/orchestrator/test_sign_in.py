@@ -11,12 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from cli.sign_in import SignIn
 from common.channel import open_channel
 from common.errors import PermissionRefused, UnavailableError
 from common.ids import RunId
-from common.tls import Role
+from common.tls import LONGEST_TOKEN, Role
 from orchestrator.config import OidcSettings
 from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S
 from orchestrator.tokens import SKEW_S
@@ -187,7 +188,9 @@ async def test_clocks_may_differ_by_a_minute_and_no_more(desk, claim, good_s, ba
 async def test_a_key_that_the_provider_does_not_have_is_refused_by_name(desk):
     token = desk.provider.token(desk.claims(), kid="mallory's")
     assert 'the key "mallory\'s"' in await desk.refusal(token)
-    assert "names no key" in await desk.refusal(desk.provider.token(desk.claims(), kid=None))
+    assert "does not name its key" in await desk.refusal(
+        desk.provider.token(desk.claims(), kid=None)
+    )
 
 
 async def test_a_key_signs_by_its_own_algorithm_alone(desk):
@@ -206,7 +209,21 @@ async def test_a_token_for_another_purpose_is_refused(desk):
     assert "another purpose" in await desk.refusal(token)
 
 
-@pytest.mark.parametrize("token", ["garbage", "a.b.c", "..", "e30.e30.e30", "x" * 9000])
+LISTED_KEY = unsigned({"alg": "ES256", "kid": []}, {}) + ".e30"
+LISTED_ALGORITHM = unsigned({"alg": ["ES256"], "kid": "es256-1"}, {}) + ".e30"
+GARBAGE = {
+    "a word": "garbage",
+    "three words": "a.b.c",
+    "nothing but dots": "..",
+    "empty objects": "e30.e30.e30",
+    "a list": f"{base64url(b'[]')}.e30.e30",
+    "a name of a key that is a list": LISTED_KEY,
+    "an algorithm that is a list": LISTED_ALGORITHM,
+    "depths": f"{base64url(b'[' * 3000)}.e30.e30",
+}
+
+
+@pytest.mark.parametrize("token", GARBAGE.values(), ids=GARBAGE.keys())
 async def test_garbage_is_refused(desk, token):
     await desk.refusal(token)
 
@@ -218,8 +235,9 @@ async def test_garbage_is_refused(desk, token):
         (("authorization", "Basic b2xnYTpv"),),
         (("authorization", "Bearer "),),
         (("authorization", "Bearer a"), ("authorization", "Bearer b")),
+        (("authorization", f"Bearer {'x' * (LONGEST_TOKEN + 1)}"),),
     ],
-    ids=["no token", "a password", "an empty token", "two tokens"],
+    ids=["no token", "a password", "an empty token", "two tokens", "too long a token"],
 )
 async def test_without_one_token_nobody_is_let_in(desk, metadata):
     root = desk.federation.config.tls.authority.read_bytes()
@@ -341,3 +359,17 @@ async def test_while_the_provider_is_away_keys_that_are_held_stay_good_for_a_day
     own_desk.federation.clock.advance(2)
     with pytest.raises(UnavailableError, match=r"the keys of the provider .* cannot be read now"):
         await (await own_desk.person(token)).list_runs()
+
+
+async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
+    file, token = desk.folder / "operator.toml", desk.folder / "token"
+    token.write_text(desk.token())
+    authority = desk.federation.config.tls.authority
+    lines = f'address = "{desk.address}"\n[tls]\nauthority = "{authority}"\n'
+    file.write_text(f'{lines}token_file = "{token}"\n')
+    by_file = operator_config(file)
+    file.write_text(lines)
+    monkeypatch.setenv("FEDGATE__TLS__TOKEN", desk.token())
+    for settings in (by_file, operator_config(file)):
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            assert await client.list_runs() == ()

@@ -38,7 +38,14 @@ def test_a_token_is_not_shown():
 
 
 @pytest.mark.parametrize(
-    ("token", "why"), [("", "is empty"), ("a b", "no token"), ("ä", "no token")]
+    ("token", "why"),
+    [
+        ("", "is empty"),
+        ("a b", "no token"),
+        ("ä", "no token"),
+        ("x" * 7169, "7169 bytes, at most 7168"),
+    ],
+    ids=["empty", "two words", "not ASCII", "too long"],
 )
 def test_what_is_no_token_is_said_before_a_call(token, why):
     with pytest.raises(TokenUnreadable, match=why):
