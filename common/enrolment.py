@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -156,6 +157,19 @@ def read_request(der: bytes) -> SigningRequest:
     if not is_signed:
         raise RequestMalformed("the key in it has not signed it")
     return SigningRequest(named_in(extensions), check_key(key))
+
+
+def is_bare(der: bytes) -> bool:
+    """Whether a signing request names one member and one key on a curve, and holds nothing else."""
+    try:
+        identity = read_request(der).identity
+        request = x509.load_der_x509_csr(der)
+    except RequestError:
+        return False
+    (extension, *more), subject = request.extensions, list(request.subject)
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)])
+    is_plain = extension.value == names and isinstance(request.public_key(), EllipticCurvePublicKey)
+    return is_plain and not (more or subject) and len(list(request.attributes)) == 1
 
 
 def request_to_pem(der: bytes) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from common.enrolment import LONGEST_REQUEST, SECRET_BYTES
+from common.enrolment import SECRET_BYTES
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN
 from common.transfer import CHUNK_BYTES
@@ -23,6 +23,7 @@ from gateway.egress_rules import (
     Octets,
     OneOf,
     Rule,
+    SigningRequest,
     Text,
     Whole,
 )
@@ -120,7 +121,7 @@ _HEAD = (
 _SIGNING_REQUEST = Entry(
     "request",
     PUBLIC,
-    Octets(LONGEST_REQUEST),
+    SigningRequest(),
     "The gateway's name, a public key that is drawn at random, and its signature.",
 )
 _HOW = "it comes from the plan and this gateway's settings, before any data are read."
