@@ -138,7 +138,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         serialise: Any = handler.response_serializer
         guarded: Handler = make(
             wrap(behaviour, method, reads_many=handler.request_streaming),
-            request_deserializer=_strictly(method, reading(method, parse)),
+            request_deserializer=strictly(method, reading(method, parse)),
             response_serializer=packing(method, serialise),
         )
         return guarded
@@ -195,7 +195,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
             await _abort(context, Status(code=grpc.StatusCode.INTERNAL.value[0], message=message))
 
 
-def _strictly(method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def strictly(method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what reads a method's messages, or raises NotAMessage."""
 
     def parsed(data: bytes) -> Any:
