@@ -77,3 +77,21 @@ def has_signed(certificate: bytes, signature: bytes, data: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def is_issued_by(certificate: bytes, authorities: bytes) -> bool:
+    """Whether one of `authorities` has signed a certificate, all PEM; whenever that was."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate)
+        known = x509.load_pem_x509_certificates(authorities)
+    except ValueError:
+        return False
+    return any(_is_by(leaf, each) for each in known)
+
+
+def _is_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True

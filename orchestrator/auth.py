@@ -35,6 +35,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/RecordScores": _OPERATORS,
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
+    "/federation.v1.OperatorService/GetSignatures": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
     "/grpc.health.v1.Health/Check": _MEMBERS,
     "/grpc.health.v1.Health/List": _MEMBERS,
