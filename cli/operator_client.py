@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
-    from common.signatures import PlanSignature
+    from common.signatures import PlanSignature, RunSignatures
 
 WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
 
@@ -99,6 +99,13 @@ class OperatorClient(Client):
         with self._our_errors():
             response = await self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(wire_operator.status_from_proto(run) for run in response.runs)
+
+    async def signatures(self, run_id: RunId) -> RunSignatures:
+        """Return who ordered a run and what gateways accepted; nothing of it is checked here."""
+        request = pb.GetSignaturesRequest(run_id=run_id)
+        with self._our_errors():
+            response = await self._stub.GetSignatures(request, timeout=CALL_TIMEOUT_S)
+        return wire_operator.signatures_from_proto(response)
 
     async def cancel_run(self, run_id: RunId) -> RunStatus:
         """End a run; return its state."""

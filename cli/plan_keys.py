@@ -13,19 +13,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cli.pki import NotAName
-from common.certificate_keys import identity_in
-from common.certificates import CertificateUnreadable, read_chain
 from common.errors import RequestError
 from common.ids import is_name
-from common.issuing import federation_of
-from common.key_files import read_file, write_new
+from common.key_files import write_new
 from common.plan_signature import sign
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.config import OperatorConfig
-    from cli.sign_in import SignIn
     from common.ids import PlanId, RunId
     from common.signatures import PlanSignature
 
@@ -55,18 +51,6 @@ class SigningKeyUnusable(RequestError):
         super().__init__(
             f"{path} cannot sign plans ({why}): it must hold an Ed25519 private key, PEM, without "
             "a password, as `fedgate plan keygen` makes it"
-        )
-
-
-class NobodysCertificate(RequestError):
-    """The operator's certificate does not say of which federation it is."""
-
-    field = "tls.certificate"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} names nobody of a federation (fed://<federation>/operator/<name>), so it is "
-            "not known for which one to sign: issue one with `fedgate pki issue --role operator`"
         )
 
 
@@ -108,17 +92,4 @@ def sign_plan(settings: OperatorConfig, run_id: RunId, plan_digest: PlanId) -> P
     if settings.signing_key is None:
         raise SigningKeyMissing
     key = signing_key(settings.signing_key)
-    return sign(key, _federation(settings.tls), run_id, plan_digest)
-
-
-def _federation(tls: SignIn) -> str:
-    """Return whose plans are signed: by one's certificate, or else by the authority's."""
-    if tls.certificate is None:
-        try:
-            return federation_of(read_chain(read_file(tls.authority))[0])
-        except CertificateUnreadable as error:
-            raise NobodysCertificate(tls.authority) from error
-    who = identity_in(read_file(tls.certificate))
-    if who is None:
-        raise NobodysCertificate(tls.certificate)
-    return who.federation
+    return sign(key, settings.tls.federation(), run_id, plan_digest)

@@ -17,6 +17,7 @@ from common.protocol import RunState
 
 if TYPE_CHECKING:
     from common.protocol import RunStatus
+    from common.signatures import RunSignatures
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel runs.")
 
@@ -129,6 +130,38 @@ def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
         for r in runs
     ]
     emit_table("runs", ("run", "state", "rounds", "gateways", "signed by", "reason"), rows)
+
+
+@app.command("signatures")
+def signatures(
+    run: RunArgument, config: ConfigOption = None, output: FormatOption = Format.TEXT
+) -> None:
+    """Prove who ordered a run and what gateways accepted; exit code 1 if something is not proven.
+
+    Signatures and certificates are checked here, against the authority in the settings: what the
+    orchestrator says is not believed. JSON holds all that a program of one's own needs to do so.
+    """
+    from cli.signatures import verified
+
+    settings = operator_config(config)
+
+    async def ask() -> tuple[RunStatus, RunSignatures]:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            return (await client.run(RunId(run)))[0], await client.signatures(RunId(run))
+
+    status, found = asyncio.run(ask())
+    findings = verified(status, found, settings.tls)
+    if output is Format.JSON:
+        shown = {"plan_signature": found.plan_signature, "acceptances": found.acceptances}
+        emit_json({"findings": findings, "plan": found.plan.hex(), **shown})
+    else:
+        OUT.print(f"plan {findings.plan_digest}, signed by {findings.plan_signed_by}")
+        for gateway in findings.accepted:
+            OUT.print(f"{gateway} has accepted it, with what the run's status says", markup=False)
+        for problem in findings.problems:
+            ERRORS.print(f"not proven: {problem}", markup=False)
+    if findings.problems:
+        raise typer.Exit(1)
 
 
 @app.command("cancel")

@@ -29,6 +29,18 @@ class TokenUnreadable(RequestError):
         )
 
 
+class NobodysCertificate(RequestError):
+    """The operator's certificate does not say of which federation it is."""
+
+    field = "tls.certificate"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} names nobody of a federation (fed://<federation>/operator/<name>), so it is "
+            "not known of which one you are: issue one with `fedgate pki issue --role operator`"
+        )
+
+
 class SignIn(BaseModel):
     """The authority that is trusted, and a certificate with its key, or else a token."""
 
@@ -59,6 +71,30 @@ class SignIn(BaseModel):
         if self.certificate is None or self.key is None:
             return None
         return TlsFiles(authority=self.authority, certificate=self.certificate, key=self.key)
+
+    def federation(self) -> str:
+        """Return whose member this is: by the certificate, or else by the authority's.
+
+        Raises:
+            CertificateFileMissing, NobodysCertificate: neither says so.
+        """
+        # `fedgate serve` comes by this module and needs none of what reads certificates
+        from common.certificate_keys import identity_in  # noqa: PLC0415
+        from common.certificates import CertificateUnreadable, read_chain  # noqa: PLC0415
+        from common.issuing import federation_of  # noqa: PLC0415
+
+        if self.certificate is not None:
+            who = identity_in(read_file(self.certificate))
+            if who is None:
+                raise NobodysCertificate(self.certificate)
+            return who.federation
+        try:
+            found = federation_of(read_chain(read_file(self.authority))[0])
+        except CertificateUnreadable as error:
+            raise NobodysCertificate(self.authority) from error
+        if not found:
+            raise NobodysCertificate(self.authority)
+        return found
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present the certificate, or send the token with every call.

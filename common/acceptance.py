@@ -94,7 +94,7 @@ class AcceptanceForged(RequestError):
     def __init__(self, gateway: str, run_id: str, problem: str) -> None:
         super().__init__(
             f"gateway {gateway!r} is said to have accepted the plan of run {run_id!r}, but "
-            f"{problem}: nothing was recorded; the gateway must sign the very values that it sends"
+            f"{problem}: that is not its word; a gateway signs the very values that it sends"
         )
 
 

@@ -12,10 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from common.certificates import CertificateUnreadable, ChainBroken, check_chain, read_chain
 from common.errors import RequestError
 from common.tls import identity_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from common.tls import Identity
 
 SigningKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey
@@ -75,5 +78,25 @@ def has_signed(certificate: bytes, signature: bytes, data: bytes) -> bool:
             case _:
                 return False
     except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def is_issued_by(chain: bytes, authorities: bytes) -> bool:
+    """Whether a certificate, with those between, leads to one of `authorities`, whenever it did.
+
+    All are PEM.
+    """
+    try:
+        given, roots = read_chain(chain), read_chain(authorities)
+    except CertificateUnreadable:
+        return False
+    return any(_leads_to(given, root) for root in roots)
+
+
+def _leads_to(chain: Sequence[x509.Certificate], root: x509.Certificate) -> bool:
+    try:
+        check_chain(chain, root)
+    except ChainBroken:
         return False
     return True

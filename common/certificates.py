@@ -159,10 +159,23 @@ def to_pem(chain: Sequence[x509.Certificate]) -> bytes:
 
 
 def check_chain(chain: Sequence[x509.Certificate], root: x509.Certificate) -> None:
-    """Raise ChainBroken unless each certificate is signed by the next, the last one by `root`."""
+    """Raise ChainBroken unless each certificate is signed by the next, the last one by `root`.
+
+    Only authorities sign: a member's certificate that signs another leads nowhere.
+    """
     for signed, signer in zip(chain, (*chain[1:], root), strict=True):
+        if not _is_authority(signer):
+            raise ChainBroken(f"{signer.subject.rfc4514_string()!r} is no authority")
         try:
             signed.verify_directly_issued_by(signer)
         except (ValueError, TypeError, InvalidSignature) as error:
             subject, issuer = signed.subject.rfc4514_string(), signer.subject.rfc4514_string()
             raise ChainBroken(f"{issuer!r} has not signed {subject!r}") from error
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.ca

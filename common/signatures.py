@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,12 @@ class SignedAcceptance:
     statement: str  # of `common.acceptance.Acceptance`
     signature: str  # hexadecimal; DER where the key is on an elliptic curve
     certificate: str  # PEM, as it was presented
+
+
+@dataclass(frozen=True)
+class RunSignatures:
+    """Who ordered a run, and what gateways accepted of it."""
+
+    plan: bytes
+    plan_signature: PlanSignature | None = None  # None: of before plans were signed
+    acceptances: Mapping[str, SignedAcceptance] = field(default_factory=dict)  # by gateway

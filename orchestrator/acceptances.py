@@ -9,14 +9,10 @@ from common.ids import GatewayId, PlanId, RunId
 from common.protocol import Effective
 from common.signatures import SignedAcceptance
 from orchestrator.auth import identity
-from orchestrator.events import PlanAccepted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from common.protocol import Refusal
     from orchestrator.auth import Context
-    from orchestrator.events import RunEvent
     from protos.federation.v1 import gateway_pb2 as pb
 
 
@@ -52,13 +48,7 @@ def signed_by_caller(
     run_id, plan_digest = RunId(request.run_id), PlanId(request.plan_digest)
     gateway = GatewayId(caller.name)
     acceptance = Acceptance(caller.federation, gateway, run_id, plan_digest, answer)
-    certificate = b"".join(connection.get("x509_pem_cert", [])).decode()
-    signed = SignedAcceptance(acceptance.statement, request.signature.hex(), certificate)
+    chain = b"".join(connection.get("x509_pem_cert_chain", [])).decode()  # the caller's own first
+    signed = SignedAcceptance(acceptance.statement, request.signature.hex(), chain)
     check(signed, acceptance)
     return signed
-
-
-def acceptances(events: Iterable[RunEvent]) -> dict[GatewayId, SignedAcceptance]:
-    """Return what each gateway of a run has signed, as the journal has it."""
-    accepted = (event for event in events if isinstance(event, PlanAccepted))
-    return {event.gateway: event.signed for event in accepted if event.signed is not None}

@@ -39,6 +39,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/RecordScores": _OPERATORS,
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
+    "/federation.v1.OperatorService/GetSignatures": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
     "/federation.v1.EnrolmentService/Enrol": frozenset(),  # at the enrolment address alone
     "/federation.v1.EnrolmentService/Renew": _MEMBERS - {Role.ORCHESTRATOR},

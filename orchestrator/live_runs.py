@@ -217,6 +217,10 @@ class LiveRuns:
             self._retire(live)
         return live
 
+    def events(self, run_id: RunId) -> tuple[RunEvent, ...]:
+        """Return every event of a run as the journal has it; in any thread."""
+        return self._journal.events(run_id, after=0)
+
     def going_on(self) -> tuple[LiveRun, ...]:
         """Return every run that has not ended, the newest first."""
         return tuple(reversed(self._runs.values()))

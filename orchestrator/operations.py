@@ -10,11 +10,12 @@ from common import plan_signature, wire
 from common.errors import ConflictError, RequestError
 from common.ids import is_name
 from common.protocol import RunState
+from common.signatures import RunSignatures
 from common.transfer import Arriving
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
 from orchestrator.budgets import OF_AN_UPLOAD
-from orchestrator.events import RunCancelled, ScoresRecorded
+from orchestrator.events import PlanAccepted, RunCancelled, ScoresRecorded
 from orchestrator.pace import Pace
 from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
@@ -22,13 +23,14 @@ from orchestrator.threads import to_its_end
 from orchestrator.weight_store import UnknownWeights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
-    from common.signatures import PlanSignature
+    from common.signatures import PlanSignature, SignedAcceptance
     from orchestrator.budgets import Room
+    from orchestrator.events import RunEvent
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
@@ -187,6 +189,12 @@ class Operations:
         """Return a run's plan as it was sent."""
         return self._runs.get(run_id).plan_bytes
 
+    async def signatures(self, run_id: RunId) -> RunSignatures:
+        """Return who ordered a run and what gateways accepted, as the journal has it."""
+        live = self._runs.get(run_id)
+        events = await asyncio.to_thread(self._runs.events, run_id)
+        return RunSignatures(live.plan_bytes, live.run.plan_signature, acceptances(events))
+
     async def list_runs(self) -> tuple[RunStatus, ...]:
         """Return the state of every run, the newest first."""
         by_name = await asyncio.to_thread(self._ended)
@@ -258,3 +266,9 @@ def _stage(run: Run) -> tuple[object, ...]:
     """Return what changes where a run or its round moves on, and not with one gateway."""
     phase = None if run.round is None else run.round.phase
     return run.state, run.hold, run.opened, run.published, phase, run.scores
+
+
+def acceptances(events: Iterable[RunEvent]) -> dict[str, SignedAcceptance]:
+    """Return what each gateway of a run has signed, as the journal has it."""
+    accepted = (event for event in events if isinstance(event, PlanAccepted))
+    return {event.gateway: event.signed for event in accepted if event.signed is not None}

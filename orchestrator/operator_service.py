@@ -63,6 +63,12 @@ class OperatorService(OperatorServiceServicer):
         runs = await self._operations.list_runs()
         return pb.ListRunsResponse(runs=map(wire_operator.status_to_proto, runs))
 
+    async def GetSignatures(
+        self, request: pb.GetSignaturesRequest, context: Context
+    ) -> pb.GetSignaturesResponse:
+        signatures = await self._operations.signatures(RunId(request.run_id))
+        return wire_operator.signatures_to_proto(signatures)
+
     async def CancelRun(
         self, request: pb.CancelRunRequest, context: Context
     ) -> pb.CancelRunResponse:

@@ -11,9 +11,9 @@ issue() {  # role, name
 
 issue orchestrator orchestrator
 issue operator operator
-[ -e /keys/operator/plan-signing.key ] ||
-    fedgate plan keygen --name operator --out /keys/operator
+[ -e /keys/signing/plan-signing.key ] ||
+    fedgate plan keygen --name operator --out /keys/signing
 for number in 1 2 3; do
     issue gateway "gateway-$number"
-    cp /keys/operator/plan-signing.pub "/keys/gateway-$number/plan-signers"
+    cp /keys/signing/plan-signing.pub "/keys/gateway-$number/plan-signers"
 done

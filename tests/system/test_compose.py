@@ -108,6 +108,10 @@ def test_a_gateway_sees_its_own_key_alone(federation):
     assert found.split() == ["/keys/gateway/key.pem"]
 
 
+def test_the_orchestrator_cannot_sign_plans(federation):
+    assert federation.inside("orchestrator", "find", "/keys", "-name", "plan-signing*") == ""
+
+
 @pytest.mark.usefixtures("federation")
 @pytest.mark.parametrize(("target", "limit"), [("orchestrator", 400 * MB), ("gateway", 1500 * MB)])
 def test_images_are_small(target, limit):

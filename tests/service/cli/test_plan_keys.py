@@ -18,14 +18,13 @@ from cli.config import OperatorConfig
 from cli.main import app
 from cli.pki import NotAName
 from cli.plan_keys import (
-    NobodysCertificate,
     SigningKeyMissing,
     SigningKeyUnusable,
     make_signing_key,
     sign_plan,
     signing_key,
 )
-from cli.sign_in import SignIn
+from cli.sign_in import NobodysCertificate, SignIn
 from common.ids import RunId
 from common.key_files import AlreadyThere
 from common.plan_signature import check

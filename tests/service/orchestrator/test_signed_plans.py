@@ -6,28 +6,36 @@ Its server, its stores and the gateway are real; what it was told to run is chan
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
+from cli.main import app
+from cli.operator_client import OperatorClient
+from cli.sign_in import SignIn
+from cli.signatures import verified
 from common import wire
-from common.acceptance import Acceptance, check
+from common.acceptance import Acceptance, Signer, check
 from common.errors import RequestError
 from common.ids import GatewayId, RunId
 from common.plan import Plan
 from common.protocol import Effective, RefusalReason, RunState, RunStatus
-from common.signatures import PlanSignature
+from common.signatures import PlanSignature, SignedAcceptance
 from common.tls import Role, TlsFiles
 from common.weights import Weights
 from common.wire import plan_from_bytes, plan_id, plan_to_bytes
 from gateway.workshop import Workshop
-from orchestrator.acceptances import acceptances
+from orchestrator.operations import acceptances
 from protos.federation.v1 import operator_pb2
 from tests.at_work import SITE, at_work, is_settled, plan_for, refusal, settings
+from tests.certificates import Authority
 from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, plan_of, until
 from tests.signing import PUBLIC_KEY, order, signed
 from tests.tiny_task import TinyTask
@@ -288,8 +296,8 @@ async def test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_rec
             "has not signed what it sends": mine.accept(run, digest, Effective(quiet)),
             "key of its certificate": theirs.accept(run, digest, EFFECTIVE),
             "is said to have accepted": mine.accept(RunId("s"), digest, EFFECTIVE),
-            "nothing was recorded": mine.accept(run, plan_id(b"other"), EFFECTIVE),
-            "must sign the very values": mine.accept(run, digest, EFFECTIVE)[:-1],
+            "that is not its word": mine.accept(run, plan_id(b"other"), EFFECTIVE),
+            "signs the very values": mine.accept(run, digest, EFFECTIVE)[:-1],
         }
         for says, signature in tries.items():
             request = wire.answer_to_proto(run, digest, EFFECTIVE, signature)
@@ -300,3 +308,77 @@ async def test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_rec
         await a.accept("r")
         status, _ = await operator.run(run)
         assert status.gateways[0].answer == EFFECTIVE
+
+
+@pytest.fixture
+async def accepted(federation):
+    """Yield what is said and shown of a run that one gateway has accepted, to an auditor."""
+    async with federation.serving():
+        operator = await federation.start(plan_of("a", "b"))
+        (a,) = await federation.gateways("a")
+        await a.client.register(VERSIONS)
+        await a.accept("r")
+        status, _ = await operator.run(RunId("r"))
+        files = federation.authority.issue(Role.AUDITOR, "ada")
+        async with OperatorClient(federation.address, files) as auditor:
+            shown = await auditor.signatures(RunId("r"))
+            yield status, shown, SignIn(**files.model_dump())
+
+
+async def test_an_auditor_can_prove_who_ordered_a_run_and_what_was_accepted(accepted):
+    status, shown, files = accepted
+    findings = verified(status, shown, files)
+    assert findings.plan_signed_by == PUBLIC_KEY
+    assert findings.accepted == {"a": EFFECTIVE}
+    assert findings.problems == []
+
+
+async def test_an_orchestrator_that_says_something_else_is_found_out(accepted, tmp_path):
+    status, shown, files = accepted
+    quiet = EFFECTIVE.hyperparameters.model_copy(update={"noise_multiplier": 9.0})
+    a, b = status.gateways
+    proof = shown.acceptances["a"]
+    foreign = Authority.make(tmp_path / "foreign").issue(Role.GATEWAY, "a")
+    forged = Signer.of(foreign).accept(RunId("r"), status.plan_digest, EFFECTIVE)
+    own = SignedAcceptance(proof.statement, forged.hex(), foreign.certificate.read_text())
+    lies = {
+        "other values": (replace(status, gateways=(replace(a, answer=Effective(quiet)),)), shown),
+        "has accepted": (replace(status, gateways=(a, replace(b, answer=EFFECTIVE))), shown),
+        "has not signed": (
+            status,
+            replace(shown, acceptances={"a": replace(proof, signature="ab" * 70)}),
+        ),
+        "nothing shows that": (status, replace(shown, acceptances={})),
+        "not by the authority": (status, replace(shown, acceptances={"a": own})),
+        "the plan that is shown is": (status, replace(shown, plan=shown.plan + b"\0")),
+        "of before plans were signed": (status, replace(shown, plan_signature=None)),
+        "was changed on the way": (
+            status,
+            replace(shown, plan_signature=replace(shown.plan_signature, public_key="1" * 64)),
+        ),
+        "signed for run 's'": (
+            status,
+            replace(shown, plan_signature=signed("s", shown.plan)),
+        ),
+    }
+    for says, (said, given) in lies.items():
+        assert any(says in problem for problem in verified(said, given, files).problems), says
+
+
+async def test_the_command_prints_what_is_proven_and_ends_with_1_where_something_is_not(
+    federation, tmp_path
+):
+    files = federation.authority.issue(Role.AUDITOR, "ada")
+    config = tmp_path / "auditor.toml"
+    command = ["run", "signatures", "r", "--config", str(config), "--format", "json"]
+    async with federation.serving() as server:
+        await federation.start(plan_of("a"))
+        tables = {"address": federation.address, "tls": {name: str(path) for name, path in files}}
+        config.write_text(tomli_w.dumps(tables))
+        sound = await asyncio.to_thread(CliRunner().invoke, app, command)
+        live = server.orchestrator.runs.get(RunId("r"))
+        live.run = replace(live.run, plan_signature=None)
+        unsound = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert (sound.exit_code, unsound.exit_code) == (0, 1)
+    findings = json.loads(sound.stdout.splitlines()[-1])["findings"]
+    assert (findings["plan_signed_by"], findings["problems"]) == (PUBLIC_KEY, [])
