@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from common import wire
+from common import wire, wire_audit
 from common.channel import CALL_TIMEOUT_S, Client
 from common.http2 import DEFAULT_HTTP2
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
 from gateway.outgoing import GuardedChannel, OutgoingStream
+from protos.federation.v1 import audit_pb2
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.audit_pb2_grpc import AuditServiceStub
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
+    from common.audit import Sealed
     from common.channel import Addresses
     from common.http2 import Http2Settings
     from common.ids import PlanId, RunId, WeightsId
@@ -63,6 +66,7 @@ class GrpcClient(Client):
     def _use(self, channel: grpc.aio.Channel) -> None:
         guarded = GuardedChannel(channel, self._manifest)
         self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
+        self._audit = AuditServiceStub(cast("grpc.aio.Channel", guarded))
 
     async def register(self, versions: Versions) -> Registration:
         """Say what this gateway is; learn what the orchestrator is."""
@@ -138,6 +142,13 @@ class GrpcClient(Client):
         with self._our_errors():
             response = await self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S)
         return wire.ledger_head_from_proto(response)
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        """Return the audit log's newest checkpoint, and what leads to it from a record."""
+        request = audit_pb2.GetCheckpointRequest(after=after)
+        with self._our_errors():
+            response = await self._audit.GetCheckpoint(request, timeout=CALL_TIMEOUT_S)
+        return wire_audit.sealed_from_proto(response)
 
     def _stream(
         self, first: pb.SubmitUpdateRequest, *, timeout: float | None = None

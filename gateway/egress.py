@@ -212,6 +212,15 @@ _ENTRIES = (
         "GetLedgerHeadRequest",
         Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers is asked for."),
     ),
+    *_below(
+        "GetCheckpointRequest",
+        Entry(
+            "after",
+            OPERATIONAL,
+            SEQUENCE,
+            "Which record of the orchestrator's audit log was seen last: its own number, repeated.",
+        ),
+    ),
 )
 
 MANIFEST: Manifest = {entry.field: entry for entry in _ENTRIES}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
+_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
 _READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
@@ -36,6 +37,10 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
+    "/federation.v1.AuditService/ListRecords": _AUDITORS,
+    "/federation.v1.AuditService/ListCheckpoints": _AUDITORS,
+    "/federation.v1.AuditService/GetCheckpoint": _AUDITORS | _GATEWAYS,
+    "/federation.v1.AuditService/GetLineage": _READERS,
     "/grpc.health.v1.Health/Check": _MEMBERS,
     "/grpc.health.v1.Health/List": _MEMBERS,
     "/grpc.health.v1.Health/Watch": _MEMBERS,
@@ -93,6 +98,12 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
+def presented(connection: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the first name in a connection's certificate, whatever it is worth."""
+    names = list(connection.get("x509_subject_alternative_name", []))
+    return names[0].decode(errors="replace") if names else "nobody"
+
+
 def check_caller(
     connection: Mapping[str, Iterable[bytes]], method: str, federation: str
 ) -> Identity:
@@ -111,6 +122,11 @@ def check_caller(
     if caller.role not in PERMISSIONS.get(method, frozenset()):
         raise RoleRefused(caller.role, method)
     return caller
+
+
+def calling(context: Context) -> str:
+    """Return how the record names whoever is calling."""
+    return identity(context.auth_context()).uri
 
 
 def calling_gateway(context: Context) -> GatewayId:

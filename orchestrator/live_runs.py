@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import structlog
 
 from common import wire
+from common.audit import ORCHESTRATOR
 from orchestrator.admission import UnknownRun
+from orchestrator.auditing import Step
 from orchestrator.events import (
     Restarted,
     RetryPostponed,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from common.plan import Plan
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
+    from orchestrator.record import Record
     from orchestrator.runs import Run
 
 log = structlog.get_logger()
@@ -87,11 +91,12 @@ class LiveRun:
 class LiveRuns:
     """The runs by name, and the only way to change one."""
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
+    def __init__(self, journal: Journal, record: Record, clock: Clock) -> None:
         self.presence = Presence()
         self.halted = asyncio.Event()  # this process must stop acting
         self.failure: BaseException | None = None  # why
         self._journal = journal
+        self._record = record
         self._clock = clock
         self._grace_s = 0.0
         self._runs: dict[RunId, LiveRun] = {}  # that go on
@@ -115,24 +120,35 @@ class LiveRuns:
             self._ring(live.run.participants)
         return live
 
-    def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
-        """Store a new run and begin to gather its gateways.
+    def create(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        plan_bytes: bytes,
+        digest: PlanId,
+        actor: str = ORCHESTRATOR,
+    ) -> LiveRun:
+        """Store a new run, with who asked for it, and begin to gather its gateways.
 
         One that a call has stored which seemed to fail is taken up as it is.
         """
         if (stored := self._journal.run(run_id)) is not None:
             return self._resume(stored)
-        first = RunStarted(plan.rounds.deadline_s)
+        first, before = RunStarted(plan.rounds.deadline_s), begin(run_id, plan, digest)
+        step = Step(before, first, advance_run(before, first))
         with self.halting():
-            self._journal.create_run(run_id, plan_bytes, digest, first)
-        live = LiveRun(advance_run(begin(run_id, plan, digest), first), plan_bytes)
+            also = partial(self._record.write, steps=(step,), actor=actor)
+            self._journal.create_run(run_id, plan_bytes, digest, first, also)
+        live = LiveRun(step.after, plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
         self._ring(live.run.participants)
         return live
 
-    def record(self, live: LiveRun, *events: RunEvent) -> None:
+    def record(self, live: LiveRun, *events: RunEvent, actor: str = ORCHESTRATOR) -> None:
         """Append `events` to the journal, then change the run and wake those concerned.
+
+        What of them goes on record is written with them, under the name of `actor`.
 
         Raises:
             IllegalTransition: one of them does not fit; none was recorded.
@@ -144,12 +160,15 @@ class LiveRuns:
             self.settle(live)  # nobody drives it any more
         if live.is_in_doubt:
             raise JournalFailed
-        before, after = live.run, reduce(advance_run, events, live.run)
+        states = tuple(accumulate(events, advance_run, initial=live.run))
+        before, after = states[0], states[-1]
         if after == before and not any(isinstance(event, Restarted) for event in events):
             return  # repeats; after a restart the deadline has to be set anew
         try:
             with self.halting():
-                self._journal.append(before.run_id, live.recorded, events)
+                steps = tuple(map(Step, states, events, states[1:]))
+                also = partial(self._record.write, steps=steps, actor=actor)
+                self._journal.append(before.run_id, live.recorded, events, also)
         except JournalFailed:
             self.doubt(live)
             raise

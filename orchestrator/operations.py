@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common import wire
+from common.audit import ORCHESTRATOR, Action, Entry
 from common.errors import ConflictError, RequestError
 from common.ids import is_name
 from common.protocol import RunState
@@ -21,9 +22,11 @@ from orchestrator.weight_store import UnknownWeights
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
+    from common.audit import Facts
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
+    from orchestrator.audit_log import AuditLog
     from orchestrator.config import Limits
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.runs import Run
@@ -89,23 +92,38 @@ class Operations:
     """Runs are started, watched, scored and cancelled here."""
 
     def __init__(
-        self, runs: LiveRuns, weights: WeightStore, limits: Limits, drive: Callable[[RunId], None]
+        self,
+        runs: LiveRuns,
+        weights: WeightStore,
+        audit: AuditLog,
+        limits: Limits,
+        drive: Callable[[RunId], None],
     ) -> None:
         """Start runs with `drive`, which returns at once."""
         self._runs = runs
         self._weights = weights
+        self._audit = audit
         self._limits = limits
         self._drive = drive
 
-    async def put_weights(self, body: Body, chunks: AsyncIterator[Chunk]) -> WeightsId:
-        """Store a body of weights; return its digest once it is durable."""
+    async def put_weights(
+        self, body: Body, chunks: AsyncIterator[Chunk], actor: str = ORCHESTRATOR
+    ) -> WeightsId:
+        """Store a body of weights that `actor` sends; return its digest once it is durable."""
         receiver = Receiver(body, limit=self._limits.max_weights_bytes)
         data = await receive(receiver, chunks)
         with self._runs.halting():
-            return await asyncio.to_thread(self._weights.put, data)
+            digest = await asyncio.to_thread(self._weights.put, data)
+            facts: Facts = {"weights": digest, "bytes": body.byte_length}
+            self._audit.record(Entry(actor, Action.UPLOAD_WEIGHTS, facts))
+        return digest
 
-    async def start_run(self, run_id: RunId, plan_bytes: bytes) -> PlanId:
+    async def start_run(
+        self, run_id: RunId, plan_bytes: bytes, actor: str = ORCHESTRATOR
+    ) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
+
+        Who is on record for it is `actor`.
 
         Raises:
             InvalidMessage: the bytes are not a plan.
@@ -120,7 +138,7 @@ class Operations:
             await asyncio.to_thread(self._check_initial_weights, plan)
         if not self._is_started(run_id, digest):
             self._check_memory(plan)
-            live = self._runs.create(run_id, plan, plan_bytes, digest)
+            live = self._runs.create(run_id, plan, plan_bytes, digest, actor)
             self._drive(run_id)
             if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
                 raise RunExists(run_id)
@@ -155,20 +173,20 @@ class Operations:
         by_name |= {live.run.run_id: self._status(live) for live in self._runs.at_hand()}
         return tuple(by_name[name] for name in self._runs.names() if name in by_name)
 
-    def cancel_run(self, run_id: RunId) -> RunStatus:
-        """End a run; raise RunEnded if it has completed or failed."""
+    def cancel_run(self, run_id: RunId, actor: str = ORCHESTRATOR) -> RunStatus:
+        """End a run, for `actor`; raise RunEnded if it has completed or failed."""
         live = self._runs.get(run_id)
         if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
             raise RunEnded(live.run)
-        self._runs.record(live, RunCancelled())
+        self._runs.record(live, RunCancelled(), actor=actor)
         return self._status(live)
 
-    def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:
+    def record_scores(self, run_id: RunId, scores: ScoreSet, actor: str = ORCHESTRATOR) -> None:
         """Record how weights of the run did; newer scores of a round and split replace older."""
         live = self._runs.get(run_id)
         if not self._weights.has(scores.weights):
             raise UnknownWeights(scores.weights)
-        self._runs.record(live, ScoresRecorded(scores))
+        self._runs.record(live, ScoresRecorded(scores), actor=actor)
 
     def _ended(self) -> dict[RunId, RunStatus]:
         observed = Observed(self._runs.presence.connected, 0.0, 0, 0)

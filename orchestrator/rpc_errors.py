@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from common.audit import Action
 from common.errors import (
     AbortedError,
     ConflictError,
@@ -24,12 +25,13 @@ from common.errors import (
 from common.frames import packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import Unauthenticated, check_caller
+from orchestrator.auth import Unauthenticated, check_caller, presented
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from orchestrator.auth import Context
+    from orchestrator.refusals import Refusals
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -83,8 +85,10 @@ def _bounded(text: str) -> str:
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
     """Lets only the federation's members in, each to its service, and answers errors."""
 
-    def __init__(self, federation: str) -> None:
+    def __init__(self, federation: str, refused: Refusals) -> None:
+        """Put on record in `refused` whoever may not make their call."""
         self._federation = federation
+        self._refused = refused
 
     async def intercept_service(
         self,
@@ -131,7 +135,9 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _answering(self, context: Context, method: str) -> AsyncIterator[None]:
         try:
-            check_caller(context.auth_context(), method, self._federation)
+            connection = context.auth_context()
+            with self._refused.noted(presented(connection), Action.CALL, {"method": method}):
+                check_caller(connection, method, self._federation)
             yield
         except FederationError as error:
             log.info("refused", method=method, reason=type(error).__name__, why=str(error))

@@ -20,12 +20,14 @@ from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
 from common.errors import UnavailableError
+from orchestrator.audit_service import AuditService
 from orchestrator.auth import SERVICES
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.rpc_errors import GuardingInterceptor
+from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 
@@ -182,10 +184,11 @@ async def _answering(
 def _server(
     config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
 ) -> grpc.aio.Server:
-    guard = GuardingInterceptor(config.federation)
+    guard = GuardingInterceptor(config.federation, orchestrator.refused_callers)
     server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
     add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
     add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
+    add_AuditServiceServicer_to_server(AuditService(orchestrator), server)
     add_HealthServicer_to_server(state, server)
     reflection.enable_server_reflection(SERVICES, server)
     return server

@@ -14,7 +14,9 @@ from gateway.client import GrpcClient
 from gateway.egress import MANIFEST
 from gateway.egress_rules import EgressClass
 from gateway.outgoing import GuardedChannel, is_nested
+from protos.federation.v1 import audit_pb2
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.audit_pb2_grpc import AuditServiceStub
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 ECHOES = {  # what the orchestrator gave out a moment before: drawn by it, or made of updates
@@ -33,7 +35,8 @@ class Record:
 
     def messages(self) -> Iterator[tuple[str, Message]]:
         for method, data in self.sent:
-            yield method, getattr(pb, f"{method}Request").FromString(data)
+            module = audit_pb2 if method == "GetCheckpoint" else pb
+            yield method, getattr(module, f"{method}Request").FromString(data)
 
     def values(self, *kinds: EgressClass) -> list[tuple[str, Any]]:
         """Return path and value of every field of these classes, in order."""
@@ -132,4 +135,5 @@ class RecordedClient(GrpcClient):
 
     def __init__(self, address: str, tls: TlsFiles, record: Record) -> None:
         super().__init__(address, tls)
-        self._stub = GatewayServiceStub(GuardedChannel(_Channel(self._channel, record)))
+        guarded = GuardedChannel(_Channel(self._channel, record))
+        self._stub, self._audit = GatewayServiceStub(guarded), AuditServiceStub(guarded)

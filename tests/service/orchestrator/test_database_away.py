@@ -30,6 +30,7 @@ from orchestrator.operations import Operations, RunExists
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.on_record import record_of
 from tests.postgresql import Server
 
 PLAN = plan_of("a", "b")
@@ -87,7 +88,7 @@ def journal(fence):
 
 @pytest.fixture
 def runs(journal):
-    runs = LiveRuns(journal, FakeClock())
+    runs = LiveRuns(journal, record_of(journal), FakeClock())
     runs.resume(7.0)
     return runs
 

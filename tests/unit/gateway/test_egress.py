@@ -14,8 +14,8 @@ from common.protocol import RefusalReason
 from gateway.egress import MANIFEST, OPTIMIZERS, PLAN_FIELDS, REASONS
 from gateway.egress_rules import EgressClass, Entry, Octets, OneOf, Text
 from gateway.outgoing import GuardedChannel, NotInManifest, is_nested, serialise
+from protos.federation.v1 import audit_pb2, operator_pb2, plan_pb2, weights_pb2
 from protos.federation.v1 import gateway_pb2 as pb
-from protos.federation.v1 import operator_pb2, plan_pb2, weights_pb2
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"]
 DIGEST, RUN = "ab" * 32, "winter-2026"
@@ -126,6 +126,7 @@ def fitting() -> list:
         pb.SubmitUpdateRequest(chunk=chunk),
         pb.SubmitUpdateRequest(decline=pb.Decline(key=KEY, refusal=refusal)),
         pb.GetLedgerHeadRequest(insecure_deterministic=True),
+        audit_pb2.GetCheckpointRequest(after=7),
     ]
 
 
