@@ -32,7 +32,8 @@ log = structlog.get_logger()
 SEAL_S = 60.0  # between checkpoints, where something went on record
 SEALED_EVERY = 1000  # records have a checkpoint at the latest
 PAGE = 500  # records or checkpoints in one answer
-LINKS = 1 << 14  # in one answer: 512 KiB
+LINKS = 1 << 12  # in one answer: 128 KiB
+FRESH_S = 1.0  # a checkpoint may be handed out again before this process asks whether it leads
 
 
 class AuditLogDamaged(ConflictError):
@@ -54,7 +55,7 @@ class NothingOnRecord(ConflictError):
 
 
 class AuditLog:
-    """Who did what, in the order of writing; may be used in any thread."""
+    """Who did what, in the order of writing; lives on the event loop."""
 
     def __init__(
         self,
@@ -68,9 +69,13 @@ class AuditLog:
         self._clock = clock
         self.federation = federation
         self._key = key
+        self._sealed: Checkpoint | None = None  # which covers every record
+        self._sealed_at = 0.0
+        self._links: tuple[int, int, bytes] = (0, 0, b"")  # that were asked for last
 
     def append(self, connection: Connection, *entries: Entry) -> None:
         """Put `entries` on record, as durably as the transaction that this is part of."""
+        self._sealed = None
         for entry in entries:
             line = line_after(_head(connection), entry, at=self._now(), salt=secrets.token_hex(16))
             connection.execute(insert(AUDIT_RECORDS).values(vars(line)))
@@ -95,9 +100,11 @@ class AuditLog:
         """
         with self._fence.writing() as connection:
             newest = self._seal(connection)
-            if newest is None or newest.head == _head(connection):
-                return newest
-        raise AuditLogDamaged(newest)
+            is_borne_out = newest is None or newest.head == _head(connection)
+        if newest is not None and not is_borne_out:
+            raise AuditLogDamaged(newest)
+        self._sealed, self._sealed_at = newest, self._clock.now()
+        return newest
 
     def records(self, after: int) -> tuple[Line, ...]:
         """Return the records that follow record `after`, the first PAGE of them."""
@@ -128,10 +135,14 @@ class AuditLog:
             NothingOnRecord: there is none yet.
             AuditLogDamaged, Superseded, JournalFailed: as `seal`.
         """
-        checkpoint = self.seal()
+        is_fresh = self._clock.now() - self._sealed_at < FRESH_S
+        checkpoint = self._sealed if self._sealed is not None and is_fresh else self.seal()
         if checkpoint is None:
             raise NothingOnRecord
-        return Sealed(checkpoint, self.links(after, checkpoint.sequence))
+        if self._links[:2] != (after, checkpoint.sequence):  # most ask for the same
+            links = self.links(after, checkpoint.sequence)
+            self._links = (after, checkpoint.sequence, links)
+        return Sealed(checkpoint, self._links[2])
 
     def _seal(self, connection: Connection) -> Checkpoint | None:
         """Sign the head unless it is; return the newest checkpoint, or the one not borne out."""

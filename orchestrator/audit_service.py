@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from common import wire_audit
@@ -29,27 +28,25 @@ class AuditService(AuditServiceServicer):
     async def ListRecords(
         self, request: pb.ListRecordsRequest, context: Context
     ) -> pb.ListRecordsResponse:
-        lines = await asyncio.to_thread(self._audit.records, wire_audit.place(request.after))
+        lines = self._audit.records(wire_audit.place(request.after))
         return wire_audit.records_to_proto(lines)
 
     async def ListCheckpoints(
         self, request: pb.ListCheckpointsRequest, context: Context
     ) -> pb.ListCheckpointsResponse:
-        found = await asyncio.to_thread(self._audit.checkpoints, wire_audit.place(request.after))
+        found = self._audit.checkpoints(wire_audit.place(request.after))
         return pb.ListCheckpointsResponse(checkpoints=map(wire_audit.CHECKPOINT.to_message, found))
 
     async def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: Context
     ) -> pb.GetCheckpointResponse:
         with self._runs.halting():
-            after = wire_audit.place(request.after)
-            sealed = await asyncio.to_thread(self._audit.sealed, after)
+            sealed = self._audit.sealed(wire_audit.place(request.after))
         return wire_audit.sealed_to_proto(sealed)
 
     async def GetLineage(
         self, request: pb.GetLineageRequest, context: Context
     ) -> AsyncIterator[pb.GetLineageResponse]:
         run_id = self._runs.get(RunId(request.run_id)).run.run_id
-        statements = self._lineage.statements(run_id)
-        while (signed := await asyncio.to_thread(next, statements, None)) is not None:
+        for signed in self._lineage.statements(run_id):
             yield wire_audit.signed_to_proto(signed)

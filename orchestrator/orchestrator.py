@@ -237,7 +237,7 @@ class Orchestrator:
         """Sign the audit log's head from time to time, for gateways to keep."""
         while not self.runs.halted.is_set():
             with suppress(UnavailableError, AuditLogDamaged), self.runs.halting():
-                await asyncio.to_thread(self.audit.seal)
+                self.audit.seal()
             await self._clock.sleep_until(self._clock.now() + SEAL_S)
             self.refused_calls.tell_withheld()
             self.refused_callers.tell_withheld()

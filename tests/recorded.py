@@ -32,11 +32,18 @@ class Record:
 
     sent: list[tuple[str, bytes]] = field(default_factory=list)  # method, message
     heard: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # where the audit log was said to stand
 
     def messages(self) -> Iterator[tuple[str, Message]]:
+        """Yield what was sent but for looks at the audit log, which `looks` tells."""
         for method, data in self.sent:
-            module = audit_pb2 if method == "GetCheckpoint" else pb
-            yield method, getattr(module, f"{method}Request").FromString(data)
+            if method != "GetCheckpoint":
+                yield method, getattr(pb, f"{method}Request").FromString(data)
+
+    def looks(self) -> list[int]:
+        """Return after which record each look at the audit log was: how many depends on time."""
+        requests = (data for method, data in self.sent if method == "GetCheckpoint")
+        return [audit_pb2.GetCheckpointRequest.FromString(data).after for data in requests]
 
     def values(self, *kinds: EgressClass) -> list[tuple[str, Any]]:
         """Return path and value of every field of these classes, in order."""
@@ -120,6 +127,9 @@ class _Channel:
         def heard(data: bytes) -> Message:
             message = deserializer(data)
             if isinstance(message, Chunk):
+                return message
+            if isinstance(message, audit_pb2.GetCheckpointResponse):
+                self._record.places.append(message.checkpoint.sequence)
                 return message
             for _, owner, name in _leaves(message, ""):
                 value = getattr(owner, name)

@@ -30,14 +30,14 @@ from orchestrator.operations import Operations, RunExists
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
-from tests.on_record import record_of
+from tests.on_record import audit_log, record_of
 from tests.postgresql import Server
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
 PLAN_ID = wire.plan_id(PLAN_BYTES)
 OPENED = RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 2, 60.0)
-WRITES = 24  # transactions in which the run below writes something
+WRITES = 26  # transactions in which the run below writes something
 
 
 class Failing:
@@ -214,7 +214,7 @@ def test_a_process_that_was_superseded_meanwhile_halts(runs, engine, failing, co
 async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs, fence, failing):
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
-    operations = Operations(runs, store, Limits(), driven.append)
+    operations = Operations(runs, store, audit_log(fence), Limits(), driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):

@@ -13,6 +13,7 @@ from common.protocol import Body, Chunk, LedgerHead
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from orchestrator.auditing import process_started
 from orchestrator.config import Limits
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
@@ -29,6 +30,7 @@ from orchestrator.weight_store import (
     WeightStore,
 )
 from tests.fakes import FakeClock
+from tests.on_record import audit_log
 
 LAYOUT = Layout.of({"w": (6,)})
 UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
@@ -86,6 +88,8 @@ OLDER_WRITES = {
     ),
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
+    "an audit record": lambda fence, _: audit_log(fence).record(process_started(1)),
+    "a checkpoint": lambda fence, _: audit_log(fence).seal(),
 }
 
 
@@ -104,6 +108,7 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
     assert head is None
+    assert audit_log(newer).records(0) == audit_log(newer).checkpoints(0) == ()
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):

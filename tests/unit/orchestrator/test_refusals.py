@@ -22,7 +22,7 @@ from orchestrator.auth import (
 )
 from orchestrator.rpc_errors import status_of
 from orchestrator.sessions import VersionMismatch
-from protos.federation.v1 import gateway_pb2, operator_pb2
+from protos.federation.v1 import audit_pb2, gateway_pb2, operator_pb2
 
 Code = grpc.StatusCode
 
@@ -66,7 +66,7 @@ def connection(uri: str = "fed://acme/gateway/a", version: bytes = b"TLSv1.3"):
 
 METHODS = [
     f"/{service.full_name}/{method.name}"
-    for file in (gateway_pb2, operator_pb2)
+    for file in (audit_pb2, gateway_pb2, operator_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
