@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import pki_commands, run_commands
+from cli import audit_commands, pki_commands, run_commands
 from common.console import ERRORS, run_app
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
+app.add_typer(audit_commands.app, name="audit")
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
     from cli import demo_command, model_commands, plan_commands
 

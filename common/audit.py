@@ -168,7 +168,8 @@ class Line:
     def from_text(cls, text: bytes) -> Self:
         """Return the line that `to_text` was asked for; raise ValueError, KeyError, TypeError."""
         fields = json.loads(text)
-        line = cls(int(fields["record"]["sequence"]), canonical(fields["record"]), fields["hash"])
+        body = canonical(fields["record"])
+        line = cls(_RECORD.validate_json(body).sequence, body, fields["hash"])
         if line.to_text() != text:
             msg = "this line is not as it was exported"
             raise ValueError(msg)
