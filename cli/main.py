@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from cli import enroll_commands, pki_commands, plan_key_commands, run_commands
+from cli import (
+    audit_commands,
+    enroll_commands,
+    pki_commands,
+    plan_key_commands,
+    run_commands,
+)
 from common.console import ERRORS, run_app
 
 app = typer.Typer(
@@ -22,6 +28,7 @@ app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
 app.add_typer(enroll_commands.app, name="enroll")
 app.add_typer(plan_key_commands.app, name="plan")
+app.add_typer(audit_commands.app, name="audit")
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
     from cli import demo_command, model_commands, plan_commands  # noqa: F401 - adds `plan check`
 

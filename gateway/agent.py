@@ -40,6 +40,7 @@ from gateway.charges import LedgerUnreadable
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
+from gateway.record_watch import sealed_after
 from gateway.transfers import fetch, send
 from gateway.workshop import FAILURES
 
@@ -132,6 +133,7 @@ class Agent:
         self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
+        self._published: dict[RunId, int] = {}  # rounds after which the record was looked at
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -181,6 +183,7 @@ class Agent:
         seeded = self._workshop.insecure_deterministic
         newest = await self._client.get_ledger_head(insecure_deterministic=seeded)
         self._workshop.confirm(newest)
+        await self._look_at_record()
         self._connected(True)
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
@@ -220,6 +223,18 @@ class Agent:
                 self._plans.pop(news.run_id, None)
             case Wait():
                 pass
+        if news.published_round > self._published.get(news.run_id, 0):
+            self._published[news.run_id] = news.published_round
+            await self._look_at_record()
+
+    async def _look_at_record(self) -> None:
+        """Keep where the orchestrator's audit log stands, for its stories to be compared."""
+        try:
+            sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
+        except FederationError as error:  # an older orchestrator has none; nobody waits for it
+            LOG.warning("audit_log_not_seen", why=str(error))
+        else:
+            self._workshop.see_record(sealed)
 
     async def _review(self, run: RunId, plan_digest: PlanId) -> None:
         """Read a plan and answer it, before anything is drawn or charged."""

@@ -17,6 +17,7 @@ import typer
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
 from common.plan import Relation, Unit
+from gateway.audit_commands import app as audit
 from gateway.config import GatewayConfig
 from gateway.enrol_command import enroll
 from gateway.ledger_commands import app as ledger
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 app.add_typer(ledger, name="ledger")
 app.command("enroll")(enroll)
+app.add_typer(audit, name="audit")
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]

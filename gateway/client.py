@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from common import wire
+from common import wire, wire_audit
 from common.acceptance import Signer
 from common.channel import CALL_TIMEOUT_S, Client
 from common.http2 import DEFAULT_HTTP2
@@ -16,8 +16,9 @@ from common.protocol import Effective
 from common.wire_values import InvalidMessage
 from gateway.egress import MANIFEST
 from gateway.outgoing import GuardedChannel, OutgoingStream
-from protos.federation.v1 import enrolment_pb2
+from protos.federation.v1 import audit_pb2, enrolment_pb2
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.audit_pb2_grpc import AuditServiceStub
 from protos.federation.v1.enrolment_pb2_grpc import EnrolmentServiceStub
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
+    from common.audit import Sealed
     from common.channel import Addresses
     from common.http2 import Http2Settings
     from common.ids import PlanId, RunId, WeightsId
@@ -71,6 +73,7 @@ class GrpcClient(Client):
         guarded = GuardedChannel(channel, self._manifest)
         self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
         self._enrolment = EnrolmentServiceStub(cast("grpc.aio.Channel", guarded))
+        self._audit = AuditServiceStub(cast("grpc.aio.Channel", guarded))
 
     def redial(self) -> None:
         """Connect anew, with the files as they are now; a Watch ends, and nothing else does."""
@@ -164,6 +167,13 @@ class GrpcClient(Client):
         with self._our_errors():
             response = await self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S)
         return wire.ledger_head_from_proto(response)
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        """Return the audit log's newest checkpoint, and what leads to it from a record."""
+        request = audit_pb2.GetCheckpointRequest(after=after)
+        with self._our_errors():
+            response = await self._audit.GetCheckpoint(request, timeout=CALL_TIMEOUT_S)
+        return wire_audit.sealed_from_proto(response)
 
     def _stream(
         self, first: pb.SubmitUpdateRequest, *, timeout: float | None = None

@@ -236,6 +236,15 @@ _ENTRIES = (
     ),
     *_below("EnrolRequest", _SIGNING_REQUEST),
     *_below("RenewRequest", _SIGNING_REQUEST),
+    *_below(
+        "GetCheckpointRequest",
+        Entry(
+            "after",
+            OPERATIONAL,
+            SEQUENCE,
+            "Which record of the orchestrator's audit log was seen last: its own number, repeated.",
+        ),
+    ),
 )
 
 MANIFEST: Manifest = {entry.field: entry for entry in _ENTRIES}

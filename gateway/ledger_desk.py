@@ -20,6 +20,8 @@ from common.randomness import InsecureSeed
 from common.second_accountant import agrees, epsilon_second
 from gateway import countersignatures
 from gateway.charges import LedgerUnreadable
+from gateway.config import GatewayConfig
+from gateway.identity import gateway_name
 from gateway.ledger import Ledger
 from gateway.merging import Assumption, Merged, Statement, merge
 from gateway.records import Head, Kind, Record, check_chain, flattened
@@ -103,6 +105,13 @@ class Desk:
                 yield ledger
             finally:
                 ledger.close()
+
+
+def desk_of(settings: GatewayConfig, seed: int | None) -> Desk:
+    """Return the desk of the ledger that `settings` speak of, of private or of seeded runs."""
+    if seed is None:
+        return Desk(settings.state, None)
+    return Desk(settings.state, InsecureSeed(seed, gateway_name(settings.tls.certificate)))
 
 
 @dataclass(frozen=True)

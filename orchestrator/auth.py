@@ -23,6 +23,7 @@ _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
 _ADMINS = frozenset({Role.ADMIN})
+_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
 _READERS = PEOPLE
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
@@ -47,6 +48,10 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.MembershipService/Certify": _ADMINS,
     "/federation.v1.MembershipService/ListMembers": _ADMINS,
     "/federation.v1.MembershipService/Revoke": _ADMINS,
+    "/federation.v1.AuditService/ListRecords": _AUDITORS,
+    "/federation.v1.AuditService/ListCheckpoints": _AUDITORS,
+    "/federation.v1.AuditService/GetCheckpoint": _AUDITORS | _GATEWAYS,
+    "/federation.v1.AuditService/GetLineage": _READERS,
     "/grpc.health.v1.Health/Check": _MEMBERS,
     "/grpc.health.v1.Health/List": frozenset(),  # gRPC registers it and does not answer it
     "/grpc.health.v1.Health/Watch": _MEMBERS,
@@ -115,6 +120,12 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
         if found is not None:
             return found
     raise IdentityMissing
+
+
+def presented(connection: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the first name in a connection's certificate, whatever it is worth."""
+    names = list(connection.get("x509_subject_alternative_name", []))
+    return names[0].decode(errors="replace") if names else "nobody"
 
 
 def check_caller(

@@ -110,6 +110,35 @@ REVOCATIONS = Table(
     Column("revoked_at", DateTime(timezone=True), nullable=False),
 )
 
+AUDIT_RECORDS = Table(  # append-only, chained by hash
+    "audit_records",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),  # from 1, without a gap
+    Column("body", LargeBinary, nullable=False),  # canonical JSON, as the hash covers it
+    Column("hash", String(64), nullable=False),
+)
+
+AUDIT_CHECKPOINTS = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+    Column("at", String(32), nullable=False),  # as it was signed
+    Column("public_key", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
+LINEAGE = Table(  # a signed statement for all that a run published
+    "lineage",
+    METADATA,
+    Column("run_id", String(63), primary_key=True),
+    # the round's number; the model's comes after the last
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),  # canonical JSON, as it was signed
+    Column("public_key", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
 
 @event.listens_for(EPOCHS, "after_create")
 def _begin_epochs(table: Table, connection: Connection, **_options: object) -> None:

@@ -104,6 +104,7 @@ class RoundPublished:
     weights: WeightsId
     optimizer_state: WeightsId | None
     members: tuple[GatewayId, ...]
+    weights_sha256: str = ""  # of the same bytes; an older version did not say
 
 
 @dataclass(frozen=True)

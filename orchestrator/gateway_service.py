@@ -6,11 +6,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from common import wire
+from common.audit import Action, update_facts
 from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.acceptances import signed_by_caller
-from orchestrator.auth import calling_gateway
+from orchestrator.auth import calling, calling_gateway
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import gateway_pb2 as pb
@@ -91,12 +92,16 @@ class GatewayService(GatewayServiceServicer):
             return wire.receipt_to_proto(self._orchestrator.submissions.decline(gateway, decline))
         if part_of(first) != "header":
             raise NotAHeader("SubmitUpdateRequest")
-        receipt = await self._orchestrator.submissions.submit(
-            gateway,
-            wire.UPDATE_HEADER.from_message(first.header),
-            chunks(request_iterator, "SubmitUpdateRequest"),
-            go_ahead=lambda: context.send_initial_metadata(((GO_AHEAD, "1"),)),
-        )
+        header = wire.UPDATE_HEADER.from_message(first.header)
+        with self._orchestrator.refused_calls.noted(
+            calling().uri, Action.SUBMIT_UPDATE, update_facts(header)
+        ):
+            receipt = await self._orchestrator.submissions.submit(
+                gateway,
+                header,
+                chunks(request_iterator, "SubmitUpdateRequest"),
+                go_ahead=lambda: context.send_initial_metadata(((GO_AHEAD, "1"),)),
+            )
         return wire.receipt_to_proto(receipt)
 
     async def GetLedgerHead(

@@ -11,13 +11,16 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import structlog
 
 from common import wire
+from common.audit import ORCHESTRATOR
 from orchestrator.admission import UnknownRun
+from orchestrator.auditing import Step
 from orchestrator.budgets import RoundBytes
 from orchestrator.events import (
     Restarted,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from common.signatures import PlanSignature
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
+    from orchestrator.record import Record
     from orchestrator.runs import Run
 
 log = structlog.get_logger()
@@ -91,11 +95,12 @@ class LiveRun:
 class LiveRuns:
     """The runs by name, and the only way to change one."""
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
+    def __init__(self, journal: Journal, record: Record, clock: Clock) -> None:
         self.presence = Presence()
         self.halted = asyncio.Event()  # this process must stop acting
         self.failure: BaseException | None = None  # why
         self._journal = journal
+        self._record = record
         self._clock = clock
         self._grace_s = 0.0
         self._runs: dict[RunId, LiveRun] = {}  # that go on
@@ -126,24 +131,30 @@ class LiveRuns:
         plan_bytes: bytes,
         digest: PlanId,
         signature: PlanSignature | None = None,
+        actor: str = ORCHESTRATOR,
     ) -> LiveRun:
-        """Store a new run and begin to gather its gateways.
+        """Store a new run, with who asked for it, and begin to gather its gateways.
 
         One that a call has stored which seemed to fail is taken up as it is.
         """
         if (stored := self._journal.run(run_id)) is not None:
             return self._resume(stored)
         first = RunStarted(plan.rounds.deadline_s)
+        before = begin(run_id, plan, digest, signature)
+        step = Step(before, first, advance_run(before, first))
         with self.halting():
-            self._journal.create_run(run_id, plan_bytes, digest, first, signature)
-        live = LiveRun(advance_run(begin(run_id, plan, digest, signature), first), plan_bytes)
+            also = partial(self._record.write, steps=(step,), actor=actor)
+            self._journal.create_run(run_id, plan_bytes, digest, first, signature, also)
+        live = LiveRun(step.after, plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
         self._ring(live.run.participants)
         return live
 
-    def record(self, live: LiveRun, *events: RunEvent) -> None:
+    def record(self, live: LiveRun, *events: RunEvent, actor: str = ORCHESTRATOR) -> None:
         """Append `events` to the journal, then change the run and wake those concerned.
+
+        What of them goes on record is written with them, under the name of `actor`.
 
         Raises:
             IllegalTransition: one of them does not fit; none was recorded.
@@ -155,12 +166,15 @@ class LiveRuns:
             self.settle(live)  # nobody drives it any more
         if live.is_in_doubt:
             raise JournalFailed
-        before, after = live.run, reduce(advance_run, events, live.run)
+        states = tuple(accumulate(events, advance_run, initial=live.run))
+        before, after = states[0], states[-1]
         if after == before and not any(isinstance(event, Restarted) for event in events):
             return  # repeats; after a restart the deadline has to be set anew
         try:
             with self.halting():
-                self._journal.append(before.run_id, live.recorded, events)
+                steps = tuple(map(Step, states, events, states[1:]))
+                also = partial(self._record.write, steps=steps, actor=actor)
+                self._journal.append(before.run_id, live.recorded, events, also)
         except JournalFailed:
             self.doubt(live)
             raise

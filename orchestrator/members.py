@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.config import OrchestratorConfig
     from orchestrator.enrolments import Enrolments
     from orchestrator.fencing import Fence
+    from orchestrator.refusals import Refusals
 
 LARGEST_REQUEST = 16 << 10  # bytes, of anybody who can reach the enrolment address
 MOST_AT_ONCE = 64
@@ -39,8 +40,11 @@ log = structlog.get_logger()
 class Members:
     """Who is let in, who no longer, and who joins."""
 
-    def __init__(self, config: OrchestratorConfig, fence: Fence, clock: Clock) -> None:
+    def __init__(
+        self, config: OrchestratorConfig, fence: Fence, clock: Clock, refused: Refusals
+    ) -> None:
         """Read who was turned away; raise what `refuse_unfit` does."""
+        self._refused = refused
         self._config = config
         self.callers = Callers(clock)
         self.roster = Roster(fence, clock, self.callers)
@@ -84,7 +88,8 @@ class Members:
             yield
             return
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LARGEST_REQUEST)]
-        guard = GuardingInterceptor(EnrolmentDoor(self.enrolments), Quotas(self._config.limits))
+        quotas = Quotas(self._config.limits)
+        guard = GuardingInterceptor(EnrolmentDoor(self.enrolments), quotas, self._refused)
         server = grpc.aio.server(
             interceptors=[guard], options=options, maximum_concurrent_rpcs=MOST_AT_ONCE
         )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common import plan_signature, wire
+from common.audit import ORCHESTRATOR, Action, Entry
 from common.errors import ConflictError, RequestError
 from common.ids import is_name
 from common.protocol import RunState
@@ -25,10 +26,12 @@ from orchestrator.weight_store import UnknownWeights
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 
+    from common.audit import Facts
     from common.ids import PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
     from common.signatures import PlanSignature, SignedAcceptance
+    from orchestrator.audit_log import AuditLog
     from orchestrator.budgets import Room
     from orchestrator.events import RunEvent
     from orchestrator.live_runs import LiveRun, LiveRuns
@@ -111,6 +114,7 @@ class Operations:
         federation: str,
         runs: LiveRuns,
         weights: WeightStore,
+        audit: AuditLog,
         room: Room,
         drive: Callable[[RunId], None],
     ) -> None:
@@ -118,11 +122,14 @@ class Operations:
         self._federation = federation
         self._runs = runs
         self._weights = weights
+        self._audit = audit
         self._room = room
         self._drive = drive
 
-    async def put_weights(self, body: Body, chunks: AsyncIterator[Chunk]) -> WeightsId:
-        """Store a body of weights; return its digest once it is durable."""
+    async def put_weights(
+        self, body: Body, chunks: AsyncIterator[Chunk], actor: str = ORCHESTRATOR
+    ) -> WeightsId:
+        """Store a body of weights that `actor` sends; return its digest once it is durable."""
         room = self._room
         arriving, pace = Arriving(body, limit=room.limits.max_weights_bytes), Pace()
         room.disk.check(body.byte_length)
@@ -133,14 +140,22 @@ class Operations:
                     room.disk.check(len(chunk.data))
                     blob.write(chunk.data)
                 arriving.finish()
-                return await to_its_end(None, blob.keep)
+                digest = await to_its_end(None, blob.keep)
+                facts: Facts = {"weights": digest, "bytes": body.byte_length}
+                self._audit.record(Entry(actor, Action.UPLOAD_WEIGHTS, facts))
+                return digest
 
     async def start_run(
-        self, run_id: RunId, plan_bytes: bytes, signature: PlanSignature | None
+        self,
+        run_id: RunId,
+        plan_bytes: bytes,
+        signature: PlanSignature | None,
+        actor: str = ORCHESTRATOR,
     ) -> PlanId:
         """Start a run of that name, unless it runs already with the same plan; return its digest.
 
-        One that goes on since before plans were signed takes the signature.
+        Who is on record for it is `actor`. One that goes on since before plans were signed takes
+        the signature.
 
         Raises:
             InvalidMessage: the bytes are not a plan.
@@ -159,7 +174,7 @@ class Operations:
             await asyncio.to_thread(self._check_initial_weights, plan)
         if not self._is_started(run_id, digest):
             self._check_memory(plan)
-            live = self._runs.create(run_id, plan, plan_bytes, digest, signature)
+            live = self._runs.create(run_id, plan, plan_bytes, digest, signature, actor)
             self._drive(run_id)
             if live.run.plan_digest != digest:  # a call that seemed to fail had stored it
                 raise RunExists(run_id)
@@ -201,20 +216,20 @@ class Operations:
         by_name |= {live.run.run_id: self._status(live) for live in self._runs.at_hand()}
         return tuple(by_name[name] for name in self._runs.names() if name in by_name)
 
-    def cancel_run(self, run_id: RunId) -> RunStatus:
-        """End a run; raise RunEnded if it has completed or failed."""
+    def cancel_run(self, run_id: RunId, actor: str = ORCHESTRATOR) -> RunStatus:
+        """End a run, for `actor`; raise RunEnded if it has completed or failed."""
         live = self._runs.get(run_id)
         if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
             raise RunEnded(live.run)
-        self._runs.record(live, RunCancelled())
+        self._runs.record(live, RunCancelled(), actor=actor)
         return self._status(live)
 
-    def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:
+    def record_scores(self, run_id: RunId, scores: ScoreSet, actor: str = ORCHESTRATOR) -> None:
         """Record how weights of the run did; newer scores of a round and split replace older."""
         live = self._runs.get(run_id)
         if not self._weights.has(scores.weights):
             raise UnknownWeights(scores.weights)
-        self._runs.record(live, ScoresRecorded(scores))
+        self._runs.record(live, ScoresRecorded(scores), actor=actor)
 
     def _ended(self) -> dict[RunId, RunStatus]:
         observed = Observed(self._runs.presence.connected, 0.0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -14,6 +14,8 @@ from common.errors import UnavailableError
 from common.protocol import Config, Effective
 from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
+from orchestrator.audit_log import SEAL_S, AuditLog, AuditLogDamaged
+from orchestrator.auditing import process_started
 from orchestrator.budgets import MIB, DiskReserve, MemoryBudget, Room
 from orchestrator.database import open_database
 from orchestrator.downloads import Downloads
@@ -31,9 +33,12 @@ from orchestrator.fencing import Fence, JournalFailed
 from orchestrator.in_process import InProcessClient
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
+from orchestrator.lineage_store import LineageStore
 from orchestrator.live_runs import LiveRuns
 from orchestrator.operations import Operations
 from orchestrator.publishing import SumIncomplete, complete, publish
+from orchestrator.record import Record
+from orchestrator.refusals import Refusals
 from orchestrator.sessions import Sessions
 from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
@@ -92,25 +97,41 @@ class Orchestrator:
         memory = MemoryBudget(limits.in_flight_mib * MIB)
         reserve = partial(DiskReserve, disk, reserve=limits.disk_reserve_mib * MIB)
         self._drivers: set[asyncio.Task[None]] = set()
-        self.runs = LiveRuns(Journal(fence, clock), clock)
         refuse_unreadable(shared)
-        self.ledger_heads = LedgerHeads(fence, federation, partial(load_or_make, shared))
+        key = cache(partial(load_or_make, shared))
+        self.audit = AuditLog(fence, clock, federation, key)
+        self.lineage = LineageStore(fence, federation, key)
+        self.runs = LiveRuns(Journal(fence, clock), Record(self.audit, self.lineage), clock)
+        self.refused_calls = Refusals(self.audit, clock, of_one=60, of_all=6000)
+        self.refused_callers = Refusals(self.audit, clock, of_one=20, of_all=200)
+        self.ledger_heads = LedgerHeads(fence, federation, key)
         self.sessions = Sessions(self.runs, self._weights)
-        room = Room(memory, reserve(state / "uploads"), limits)
         self.submissions = Submissions(
-            self.runs, self.ledger_heads, self._staging, self._weights, room
+            self.runs,
+            self.ledger_heads,
+            self._staging,
+            self._weights,
+            Room(memory, reserve(state / "uploads"), limits),
         )
         self.downloads = Downloads(self.runs, self._weights, memory)
-        room = Room(memory, reserve(shared / "weights"), limits)
-        self.operations = Operations(federation, self.runs, self._weights, room, self._drive)
+        self.operations = Operations(
+            federation,
+            self.runs,
+            self._weights,
+            self.audit,
+            Room(memory, reserve(shared / "weights"), limits),
+            self._drive,
+        )
 
     def start(self, *, restart_grace_s: float) -> Self:
         """Go on with every run that has not ended; they get at least `restart_grace_s`."""
+        self.audit.record(process_started(self.epoch))
         self.runs.resume(restart_grace_s)
         self._sweep()
         for live in reversed(self.runs.going_on()):
             self._drive(live.run.run_id)
         self._run(self._look_for_successor(), "successor")
+        self._run(self._seal_record(), "record")
         return self
 
     async def close(self) -> None:
@@ -235,6 +256,15 @@ class Orchestrator:
             await self._clock.sleep_until(self._clock.now() + SUCCESSOR_CHECK_S)
             with suppress(UnavailableError), self.runs.halting():
                 self.fence.check()
+
+    async def _seal_record(self) -> None:
+        """Sign the audit log's head from time to time, for gateways to keep."""
+        while not self.runs.halted.is_set():
+            with suppress(UnavailableError, AuditLogDamaged), self.runs.halting():
+                self.audit.seal()
+            await self._clock.sleep_until(self._clock.now() + SEAL_S)
+            self.refused_calls.tell_withheld()
+            self.refused_callers.tell_withheld()
 
     def _drive(self, run_id: RunId) -> None:
         self._run(self.train_fed_avg(run_id), f"run {run_id}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from common.audit import Action
 from common.errors import (
     AbortedError,
     ConflictError,
@@ -26,7 +27,7 @@ from common.errors import (
 from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import set_caller
+from orchestrator.auth import presented, set_caller
 from orchestrator.callers import Unauthenticated
 from orchestrator.quotas import only_message
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.callers import OpenCall
     from orchestrator.doors import Door
     from orchestrator.quotas import Quotas, Use
+    from orchestrator.refusals import Refusals
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -109,9 +111,11 @@ def _bounded(text: str) -> str:
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
     """Lets in whom `door` admits, within their quotas, before any handler runs; answers errors."""
 
-    def __init__(self, door: Door, quotas: Quotas) -> None:
+    def __init__(self, door: Door, quotas: Quotas, refused: Refusals) -> None:
+        """Put on record in `refused` whoever may not make their call."""
         self._door = door
         self._quotas = quotas
+        self._refused = refused
 
     async def intercept_service(
         self,
@@ -179,10 +183,13 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[tuple[OpenCall, Use]]:
         """Lend the call and what its caller has under way, if it is let in; answer errors."""
         try:
-            async with self._door.admit(context, method) as call:
+            async with AsyncExitStack() as stack:
+                who = presented(context.auth_context())
+                with self._refused.noted(who, Action.CALL, {"method": method}):
+                    call = await stack.enter_async_context(self._door.admit(context, method))
                 set_caller(call.caller)
-                with self._quotas.call(call.caller, brings_body=brings_body) as use:
-                    yield call, use
+                use = self._quotas.call(call.caller, brings_body=brings_body)
+                yield call, stack.enter_context(use)
         except FederationError as error:
             if not isinstance(error, LimitReached):  # of a flood the quotas log a part
                 log.info("refused", method=method, reason=type(error).__name__, why=str(error))

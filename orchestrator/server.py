@@ -18,6 +18,7 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
+from orchestrator.audit_service import AuditService
 from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
 from orchestrator.doors import MembersDoor, PeopleDoor
 from orchestrator.four_eyes import FourEyes
@@ -29,6 +30,7 @@ from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
+from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 
@@ -222,7 +224,7 @@ async def _entrances(
     clock: Clock,
 ) -> AsyncIterator[tuple[Members, list[_Entrance]]]:
     """Lend what is to be opened: the members' entrance, and that of people with tokens."""
-    members = Members(config, orchestrator.fence, clock)
+    members = Members(config, orchestrator.fence, clock, orchestrator.refused_callers)
     four_eyes = FourEyes(
         config.four_eyes.methods,
         within_s=config.four_eyes.within_s,
@@ -265,12 +267,13 @@ class _Services:
         return _Entrance(server, oidc.address, self.config.tls.people_credentials())
 
     def _server(self, door: Door) -> grpc.aio.Server:
-        guard = GuardingInterceptor(door, self.quotas)
+        guard = GuardingInterceptor(door, self.quotas, self.orchestrator.refused_callers)
         options = [*self.config.http2.server_options(), *self.config.limits.server_options()]
         return grpc.aio.server(interceptors=[guard], options=options)
 
     def _serve_people_on(self, server: grpc.aio.Server, names: Sequence[str]) -> None:
         add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator), server)
+        add_AuditServiceServicer_to_server(AuditService(self.orchestrator), server)
         self.members.serve_admins_on(server)
         add_HealthServicer_to_server(self.state, server)
         reflection.enable_server_reflection(names, server)

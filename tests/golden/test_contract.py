@@ -10,10 +10,17 @@ from pathlib import Path
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from protos.federation.v1 import enrolment_pb2, gateway_pb2, operator_pb2, plan_pb2, weights_pb2
+from protos.federation.v1 import (
+    audit_pb2,
+    enrolment_pb2,
+    gateway_pb2,
+    operator_pb2,
+    plan_pb2,
+    weights_pb2,
+)
 
 RECORDED = Path(__file__).parent / "contract.textproto"
-FILES = (weights_pb2, plan_pb2, gateway_pb2, operator_pb2, enrolment_pb2)
+FILES = (weights_pb2, plan_pb2, gateway_pb2, operator_pb2, enrolment_pb2, audit_pb2)
 
 
 def _contract() -> str:
@@ -43,7 +50,7 @@ def test_every_rpc_has_a_request_and_a_response_of_its_own():
                 assert method.input_type.name.endswith(f"{method.name}Request")
                 assert method.output_type.name.endswith(f"{method.name}Response")
                 seen |= {method.input_type.full_name, method.output_type.full_name}
-    assert len(seen) == 2 * 21, "two calls share a message"
+    assert len(seen) == 2 * 25, "two calls share a message"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from cli.plan_file import complete
+from common.audit import Head, Sealed, sign
 from common.countersignature import countersign
 from common.hyperparameters import Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
@@ -87,6 +88,7 @@ class ScriptedOrchestrator:
         self.news = news
         self.answers: list[Effective | Refusal] = []
         self.declined: list[Decline] = []
+        self.looks: list[int] = []  # after which record of the audit log
         self.updates: list[bytes] = []
         self.settled = asyncio.Event()
         self.countersigned: Countersignature | None = None
@@ -124,6 +126,10 @@ class ScriptedOrchestrator:
 
     async def get_ledger_head(self, *, insecure_deterministic) -> Countersignature | None:
         return self.countersigned
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        self.looks.append(after)
+        return Sealed(sign(self.key, "clinics", Head(1, "1" * 64), "today"), bytes(32))
 
     async def decline(self, decline: Decline) -> None:
         self.declined.append(decline)

@@ -32,6 +32,7 @@ from orchestrator.operations import Operations, RunExists
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.on_record import audit_log, record_of
 from tests.postgresql import Server
 from tests.signing import order
 
@@ -39,7 +40,7 @@ PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
 PLAN_ID = wire.plan_id(PLAN_BYTES)
 OPENED = RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 2, 60.0)
-WRITES = 24  # transactions in which the run below writes something
+WRITES = 26  # transactions in which the run below writes something
 
 
 class Failing:
@@ -90,7 +91,7 @@ def journal(fence):
 
 @pytest.fixture
 def runs(journal):
-    runs = LiveRuns(journal, FakeClock())
+    runs = LiveRuns(journal, record_of(journal), FakeClock())
     runs.resume(7.0)
     return runs
 
@@ -217,7 +218,7 @@ async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
     room = Room(MemoryBudget(1 << 30), DiskReserve(SYSTEM_DISK, tmp_path, 0), Limits())
-    operations = Operations(runs, store, room, driven.append)
+    operations = Operations("acme", runs, store, audit_log(fence), room, driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):

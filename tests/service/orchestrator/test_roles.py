@@ -18,7 +18,9 @@ from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE, calling
 from orchestrator.callers import Callers
 from orchestrator.config import Limits
 from orchestrator.doors import MembersDoor
+from orchestrator.fencing import Fence
 from orchestrator.quotas import Quotas
+from orchestrator.refusals import Refusals
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import (
@@ -27,6 +29,7 @@ from protos.federation.v1.operator_pb2_grpc import (
     add_OperatorServiceServicer_to_server,
 )
 from tests.fakes import FakeClock
+from tests.on_record import audit_log
 
 Code = grpc.StatusCode
 REFUSALS = {Code.PERMISSION_DENIED, Code.UNAUTHENTICATED}
@@ -131,12 +134,16 @@ class Noting(OperatorServiceServicer):
         return pb.UploadWeightsResponse()
 
 
-async def test_no_handler_begins_for_a_caller_who_is_refused(federation):
+async def test_no_handler_begins_for_a_caller_who_is_refused(federation, engine):
     service, server = (
         Noting(),
         grpc.aio.server(
             interceptors=[
-                GuardingInterceptor(MembersDoor("acme", Callers(FakeClock())), Quotas(Limits()))
+                GuardingInterceptor(
+                    MembersDoor("acme", Callers(FakeClock())),
+                    Quotas(Limits()),
+                    Refusals(audit_log(Fence(engine)), FakeClock(), of_one=9, of_all=9),
+                )
             ]
         ),
     )

@@ -14,6 +14,7 @@ from common.tls import Identity, Role
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from orchestrator.auditing import process_started
 from orchestrator.config import Limits
 from orchestrator.database import CONFIRMATIONS
 from orchestrator.events import RunCancelled, RunStarted
@@ -33,6 +34,7 @@ from orchestrator.weight_store import (
 )
 from protos.federation.v1.operator_pb2 import CancelRunRequest
 from tests.fakes import FakeClock
+from tests.on_record import audit_log
 from tests.signing import signed
 
 LAYOUT = Layout.of({"w": (6,)})
@@ -98,6 +100,8 @@ OLDER_WRITES = {
     "who asked for what two must": lambda fence, _: FourEyes(
         ["CancelRun"], within_s=3600, fence=fence, clock=SystemClock()
     ).confirm(OLGA, CANCEL, CancelRunRequest(run_id="r")),
+    "an audit record": lambda fence, _: audit_log(fence).record(process_started(1)),
+    "a checkpoint": lambda fence, _: audit_log(fence).seal(),
 }
 
 
@@ -118,6 +122,7 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
     assert head is None
     with newer.reading() as connection:
         assert connection.execute(select(CONFIRMATIONS)).all() == []
+    assert audit_log(newer).records(0) == audit_log(newer).checkpoints(0) == ()
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):

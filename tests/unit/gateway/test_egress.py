@@ -21,12 +21,13 @@ from common.tls import Identity, Role
 from gateway.egress import MANIFEST, OPTIMIZERS, PLAN_FIELDS, REASONS
 from gateway.egress_rules import EgressClass, Entry, Octets, OneOf, SigningRequest, Text
 from gateway.outgoing import GuardedChannel, NotInManifest, is_nested, serialise
-from protos.federation.v1 import enrolment_pb2, operator_pb2, plan_pb2, weights_pb2
+from protos.federation.v1 import audit_pb2, enrolment_pb2, operator_pb2, plan_pb2, weights_pb2
 from protos.federation.v1 import gateway_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"]
 ENROLMENT = enrolment_pb2.DESCRIPTOR.services_by_name["EnrolmentService"]
 SENT = [method.input_type for each in (SERVICE, ENROLMENT) for method in each.methods]
+SENT.append(audit_pb2.GetCheckpointRequest.DESCRIPTOR)  # all of AuditService that gateways call
 DIGEST, RUN = "ab" * 32, "winter-2026"
 KEY = pb.UpdateKey(run_id=RUN, round=3)
 CANARY = "kanarienvogel"
@@ -138,6 +139,7 @@ def fitting() -> list:
         pb.GetLedgerHeadRequest(insecure_deterministic=True),
         enrolment_pb2.EnrolRequest(secret=bytes(16), request=REQUEST),
         enrolment_pb2.RenewRequest(request=REQUEST),
+        audit_pb2.GetCheckpointRequest(after=7),
     ]
 
 
