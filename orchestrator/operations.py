@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common import wire
-from common.errors import ConflictError, RequestError
+from common.errors import ConflictError, NotFound, RequestError
 from common.ids import is_name
 from common.protocol import RunState
 from common.transfer import Receiver, receive
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
-from orchestrator.events import RunCancelled, ScoresRecorded
+from orchestrator.events import GatewayReleased, RunCancelled, ScoresRecorded
 from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
 from orchestrator.weight_store import UnknownWeights
@@ -21,7 +21,7 @@ from orchestrator.weight_store import UnknownWeights
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-    from common.ids import PlanId, RunId, WeightsId
+    from common.ids import GatewayId, PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
     from orchestrator.config import Limits
@@ -68,6 +68,16 @@ class ModelTooLarge(RequestError):
         super().__init__(
             f"an update of this plan has {got} bytes, limits.max_update_bytes is {limit}: "
             "raise it on the orchestrator"
+        )
+
+
+class NotInRun(NotFound):
+    """A run has no gateway of that name."""
+
+    def __init__(self, gateway: GatewayId, run: Run) -> None:
+        super().__init__(
+            f"run {run.run_id!r} has no gateway {gateway[:80]!r}: `fedgate run watch "
+            f"{run.run_id} --format json` names those that it has"
         )
 
 
@@ -161,6 +171,20 @@ class Operations:
         if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
             raise RunEnded(live.run)
         self._runs.record(live, RunCancelled())
+        return self._status(live)
+
+    def release_gateway(self, run_id: RunId, gateway: GatewayId) -> RunStatus:
+        """Take a gateway out of quarantine, from the next round on; raise RunEnded, NotInRun.
+
+        One that is in none stays as it is.
+        """
+        live = self._runs.get(run_id)
+        if gateway not in live.run.participants:
+            raise NotInRun(gateway, live.run)
+        if live.run.has_ended:
+            raise RunEnded(live.run)
+        if gateway in live.run.records.quarantined:
+            self._runs.record(live, GatewayReleased(gateway))
         return self._status(live)
 
     def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:

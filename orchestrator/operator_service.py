@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from common import wire, wire_operator
-from common.ids import RunId, WeightsId
+from common.ids import GatewayId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
@@ -67,6 +67,13 @@ class OperatorService(OperatorServiceServicer):
     ) -> pb.CancelRunResponse:
         status = self._operations.cancel_run(RunId(request.run_id))
         return pb.CancelRunResponse(status=wire_operator.status_to_proto(status))
+
+    async def ReleaseGateway(
+        self, request: pb.ReleaseGatewayRequest, context: Context
+    ) -> pb.ReleaseGatewayResponse:
+        run_id, gateway = RunId(request.run_id), GatewayId(request.gateway)
+        status = self._operations.release_gateway(run_id, gateway)
+        return pb.ReleaseGatewayResponse(status=wire_operator.status_to_proto(status))
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context

@@ -60,6 +60,7 @@ class Upload:
         self._check = RunningCheck(body, form)
         self._held = body.offset
         self._is_caught_up = not self._held
+        self.norm = 0.0  # L2, of a checked update
 
     def take_all(self, chunks: Iterable[Chunk]) -> None:
         """Append chunks; raise what `take` raises."""
@@ -87,7 +88,7 @@ class Upload:
     def checked(self) -> Values:
         """Return the update's values; raise what `RunningCheck.finish` raises."""
         self._catch_up()
-        self._check.finish(self._read)
+        self.norm = self._check.finish(self._read)
         begin = BEGINNING + len(self._form.header)
         return Decoded(StagedBytes(self._file(), begin), self._form)
 
