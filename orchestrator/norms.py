@@ -10,7 +10,7 @@ from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING
 
-from common.bad_updates import NormMode
+from common.bad_updates import FACTOR, NormMode
 from common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from common.bad_updates import UpdateNorm
 
-FACTOR = 3.0  # of the median: what honest gateways with unlike data stay below
 REFUSED = 10.0  # times the bound: beyond it nothing of an update is taken
 REMEMBERED = 20  # published rounds whose norms make the next bound
 

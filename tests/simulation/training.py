@@ -146,7 +146,8 @@ def difference(charged: ChargedRound) -> np.ndarray:
     seed = int.from_bytes(charged.noise.key[:8], "little")
     generator = np.random.default_rng(seed)
     values = generator.normal(scale=0.1, size=LAYOUT.size).astype(np.float32)
-    values[:3] = (1e-9, 3.0 * 2.0**-41, generator.choice((-700.0, -90.0)))  # some to be clipped
+    large = generator.choice((-700.0, -90.0))  # of which some are clipped
+    values[:3] = (1e-9, 3.0 * 2.0**-41, large + generator.normal())  # no two alike, even in int8
     return values
 
 
