@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.bad_updates import Reputation, Standing, UpdateNorm, UpdateRefusalReason
 from common.plan import Rounds
+from common.protocol import Refusal, RefusalReason
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
@@ -31,12 +32,13 @@ from orchestrator.runs import Run, advance_run, begin
 from orchestrator.selection import Presence
 from orchestrator.steps import Await, next_step, why_on_hold
 from tests.fakes import EFFECTIVE, plan_of
-from tests.unit.orchestrator.test_rounds import NO
+
 
 NAMES = ("a", "b", "c")
 EVERYONE = Presence(frozenset(NAMES))
 OPENED = RoundOpened(1, 1, "0" * 64, NAMES, 2, 60.0, norm_bound=3.0)
 WITHOUT_C = RoundOpened(1, 1, "0" * 64, NAMES, 2, 60.0, quarantined=("c",))
+NO = Refusal(RefusalReason.FAILED)
 COPY = UpdateRefusalReason.COPY
 
 
