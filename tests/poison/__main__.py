@@ -1,4 +1,4 @@
-"""`python -m tests.poison --cases 100000`: bad updates against a real orchestrator, one JSON line."""
+"""`python -m tests.poison --cases 100000`: bad updates against a real orchestrator."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import json
 import logging
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
 import structlog
 
 from common.bad_updates import UpdateRefusalReason
+from common.clock import SystemClock
 from common.wire_formats import WireFormat
 from tests.poison.rounds import poisoned
 
@@ -27,7 +27,8 @@ def main() -> int:
     options = parser.parse_args()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet)
-    began, founds = time.monotonic(), []
+    clock = SystemClock()
+    began, founds = clock.now(), []
     with tempfile.TemporaryDirectory() as folder:
         for place, wire_format in enumerate(WireFormat):
             share = -(-options.cases // len(WireFormat))
@@ -41,7 +42,7 @@ def main() -> int:
         "wrong_means": sum(len(found.wrong_means) for found in founds),
         "reasons": dict(sorted(reasons.items())),
         "answers": dict(sum((found.errors for found in founds), Counter())),
-        "seconds": round(time.monotonic() - began),
+        "seconds": round(clock.now() - began),
     }
     for found in founds:
         for escape in found.escaped[:5]:

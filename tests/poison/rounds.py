@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ class Poisoned:
         """Yield the data in up to five chunks."""
         cuts = self._draw.integers(0, len(data) + 1, size=self._draw.integers(5))
         edges = [0, *sorted(int(cut) for cut in cuts), len(data)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             if stop > start:
                 yield Chunk(start, data[start:stop])
 

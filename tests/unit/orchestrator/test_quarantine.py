@@ -33,7 +33,6 @@ from orchestrator.selection import Presence
 from orchestrator.steps import Await, next_step, why_on_hold
 from tests.fakes import EFFECTIVE, plan_of
 
-
 NAMES = ("a", "b", "c")
 EVERYONE = Presence(frozenset(NAMES))
 OPENED = RoundOpened(1, 1, "0" * 64, NAMES, 2, 60.0, norm_bound=3.0)
