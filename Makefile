@@ -14,8 +14,8 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
-TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/hosts
-CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
+TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/poison tests/hosts
+CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
 
@@ -26,7 +26,7 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults hosts simulate system cover planted bench \
+.PHONY: help setup protos fmt lint types layers test faults hosts simulate poison system cover planted bench \
 	bench-competitors demo up down wheels lock check clean
 
 help:  ## list these tasks
@@ -65,6 +65,10 @@ COMPETITORS := flower nvflare
 
 simulate: $(READY) $(GENERATED)  ## whole federations under faults, each from a seed; SEEDS=0:10000
 	$(BIN)/python -m tests.simulation $(SEEDS)
+
+CASES ?= 100000
+poison: $(READY) $(GENERATED)  ## bad updates against a real orchestrator; CASES=100000
+	$(BIN)/python -m tests.poison --cases $(CASES)
 
 system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
 	$(PYTEST) -m system tests/system

@@ -114,6 +114,13 @@ class OperatorClient(Client):
             response = await self._stub.CancelRun(request, timeout=CALL_TIMEOUT_S)
         return wire_operator.status_from_proto(response.status)
 
+    async def release_gateway(self, run_id: RunId, gateway: str) -> RunStatus:
+        """Take a gateway out of quarantine; return the run's state."""
+        request = pb.ReleaseGatewayRequest(run_id=run_id, gateway=gateway)
+        with self._our_errors():
+            response = await self._stub.ReleaseGateway(request, timeout=CALL_TIMEOUT_S)
+        return wire_operator.status_from_proto(response.status)
+
     async def fetch_weights(self, digest: WeightsId) -> memoryview:
         """Return the bytes of weights, their digest checked."""
         request = pb.OperatorServiceFetchWeightsRequest(digest=digest)

@@ -65,6 +65,7 @@ def _show(found: PlanCheck) -> None:
     )
     kept = ", KEPT by the orchestrator" if found.keep_updates else ""
     OUT.print(f"one update: {found.update_bytes:,} bytes in {found.wire_format}{kept}")
+    OUT.print(_guards(found), markup=False)
     OUT.print(f"noise to signal in one averaged update: {found.noise_to_signal:.3g}")
     verdict = "within" if found.is_within_target else "ABOVE"
     OUT.print(
@@ -76,6 +77,20 @@ def _show(found: PlanCheck) -> None:
         f"the target alone by: noise of at least {_or_none(change.noise_multiplier)}, a sampling "
         f"rate of at most {_or_none(change.sampling_rate)}, or at most {_or_none(change.rounds)} "
         "rounds"
+    )
+
+
+def _guards(found: PlanCheck) -> str:
+    """Say what bounds the updates' norms, how far that holds, and whom it will meet."""
+    norm = found.update_norm
+    if norm.is_off:
+        return "updates of any norm are averaged: one bad gateway can undo the model"
+    bound = f"{norm.bound:g}" if norm.bound is not None else "3 times the median of rounds before"
+    many = ", ".join(found.expected_clipped)
+    meets = f"; expected above it for their noise alone: {many}" if many else ""
+    return (
+        f"updates are scaled down to an L2 norm of {bound}, which holds against one bad gateway "
+        f"in five and against no backdoor{meets}"
     )
 
 

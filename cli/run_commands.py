@@ -1,4 +1,4 @@
-"""`fedgate run`: start, watch, list and cancel runs."""
+"""`fedgate run`: start, watch, list and cancel runs; release a gateway."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ import typer
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
+from common.bad_updates import Standing
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
 from common.ids import RunId
 from common.protocol import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from common.protocol import RunStatus
     from common.signatures import RunSignatures
 
-app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel runs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Start, watch, list and cancel runs; release a gateway."
+)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="How to reach the orchestrator, TOML.")
 ]
+_STANDINGS = {Standing.WATCH: "on watch", Standing.QUARANTINE: "in quarantine"}
 RunArgument = Annotated[str, typer.Argument(help="The run's name.")]
 
 
@@ -97,9 +103,10 @@ def _line(status: RunStatus) -> str:
     scores = [s for s in status.scores if s.split == "dev"]
     f1 = f", F1 on dev {100 * max(scores, key=lambda s: s.round).f1:.1f}" if scores else ""
     reason = f": {status.reason}" if status.reason else ""
+    noted = "".join(f", {note}" for note in _notes(status))
     return (
         f"{status.run_id} {status.state}{reason}, {status.published_round} of {status.rounds} "
-        f"rounds published, {inside} of {len(status.gateways)} gateways connected{f1}"
+        f"rounds published, {inside} of {len(status.gateways)} gateways connected{f1}{noted}"
     )
 
 
@@ -107,6 +114,15 @@ def _signer(status: RunStatus) -> str:
     """Return the first digits of the key that ordered a run: they are in gateways' trust files."""
     signed = status.plan_signature
     return "nobody" if signed is None else signed.public_key[:16]
+
+
+def _notes(status: RunStatus) -> Iterator[str]:
+    """Yield what there is to know of gateways whose updates are not what they should be."""
+    for gateway in status.gateways:
+        if gateway.refused is not None:
+            yield f"{gateway.gateway}'s update refused ({gateway.refused})"
+        if gateway.standing not in {None, Standing.GOOD}:
+            yield f"{gateway.gateway} {_STANDINGS[gateway.standing]} (score {gateway.score:.2f})"
 
 
 @app.command("list")
@@ -174,6 +190,23 @@ def cancel(
     async def ask() -> RunStatus:
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.cancel_run(RunId(run))
+
+    _print_status(asyncio.run(ask()), output)
+
+
+@app.command("release")
+def release(
+    run: RunArgument,
+    gateway: Annotated[str, typer.Argument(help="The gateway's name.")],
+    config: ConfigOption = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Take a gateway out of quarantine: from the next round on its updates count again."""
+    settings = operator_config(config)
+
+    async def ask() -> RunStatus:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            return await client.release_gateway(RunId(run), gateway)
 
     _print_status(asyncio.run(ask()), output)
 

@@ -51,10 +51,16 @@ class Action(StrEnum):
     RECORD_SCORES = "record_scores"
     ANSWER_PLAN = "answer_plan"
     OPEN_ROUND = "open_round"
-    SUBMIT_UPDATE = "submit_update"  # on record where it was refused
+    SUBMIT_UPDATE = "submit_update"  # on record where it was refused, or came in quarantine
+    RELEASE_GATEWAY = "release_gateway"
     PUBLISH_ROUND = "publish_round"
     ABANDON_ROUND = "abandon_round"
     END_RUN = "end_run"
+    CREATE_TOKEN = "create_token"
+    CERTIFY = "certify"
+    ENROL = "enrol"
+    RENEW = "renew"
+    REVOKE = "revoke"
 
 
 class Outcome(StrEnum):
@@ -63,6 +69,7 @@ class Outcome(StrEnum):
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
+    SET_ASIDE = "set_aside"  # of an update that came in quarantine
 
 
 class RecordBroken(RequestError):

@@ -265,6 +265,7 @@ def receipt_to_proto(receipt: Receipt) -> pb.SubmitUpdateResponse:
         key=KEY.to_message(receipt.key),
         digest=receipt.digest or "",
         countersigned=_countersigned_to_proto(receipt.countersigned),
+        set_aside=receipt.set_aside,
     )
 
 
@@ -274,7 +275,7 @@ def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
         BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
     )
     countersigned = _countersigned_from_proto(message)
-    return Receipt(KEY.from_message(message.key), digest, countersigned)
+    return Receipt(KEY.from_message(message.key), digest, countersigned, message.set_aside)
 
 
 def ledger_head_to_proto(newest: Countersignature | None) -> pb.GetLedgerHeadResponse:

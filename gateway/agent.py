@@ -323,4 +323,5 @@ class Agent:
         header = UpdateHeader(key, plan_digest, train.weights.digest, body, head)
         receipt = await send(self._client, header, data)
         self._workshop.confirm(receipt.countersigned)
-        LOG.info("counted", run=key.run_id, round=key.round, update=update.digest[:12])
+        said = "set_aside_in_quarantine" if receipt.set_aside else "counted"
+        LOG.info(said, run=key.run_id, round=key.round, update=update.digest[:12])

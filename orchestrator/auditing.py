@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from common.audit import ORCHESTRATOR, Action, Entry, Outcome
 from common.version import SOFTWARE_VERSION
 from orchestrator.events import (
+    GatewayReleased,
     PlanAccepted,
     PlanRefused,
     RoundOpened,
@@ -18,6 +19,7 @@ from orchestrator.events import (
     RunFailed,
     RunStarted,
     ScoresRecorded,
+    UpdateSetAside,
 )
 from orchestrator.rounds import Phase
 
@@ -51,8 +53,10 @@ def entry_of(step: Step, federation: str, actor: str) -> Entry | None:
     """Return what goes on record of one step, or None; `actor` is whoever asked for it."""
     before, after = step.before, step.after
     match step.event:
-        case RunStarted() | RunCancelled() | ScoresRecorded():
+        case RunStarted() | RunCancelled() | ScoresRecorded() | GatewayReleased():
             return _asked_for(step.event, after, actor)
+        case UpdateSetAside():
+            return _set_aside(step.event, after, federation)
         case PlanAccepted() | PlanRefused() if before.answers is not after.answers:
             return _answer(step.event, after, federation)
         case RoundOpened() | RoundPublished() | RunCompleted() | RunFailed():
@@ -63,7 +67,9 @@ def entry_of(step: Step, federation: str, actor: str) -> Entry | None:
             return None
 
 
-def _asked_for(event: RunStarted | RunCancelled | ScoresRecorded, run: Run, actor: str) -> Entry:
+def _asked_for(
+    event: RunStarted | RunCancelled | ScoresRecorded | GatewayReleased, run: Run, actor: str
+) -> Entry:
     """Return what goes on record of what a person asks for, or the evaluator."""
     facts: Facts = {"run": run.run_id}
     match event:
@@ -72,6 +78,8 @@ def _asked_for(event: RunStarted | RunCancelled | ScoresRecorded, run: Run, acto
             return Entry(actor, Action.START_RUN, facts)
         case RunCancelled():
             return Entry(actor, Action.CANCEL_RUN, facts)
+        case GatewayReleased(gateway):
+            return Entry(actor, Action.RELEASE_GATEWAY, {**facts, "gateway": gateway})
         case ScoresRecorded(scores):
             facts = {**facts, "round": scores.round, "split": scores.split}
             return Entry(actor, Action.RECORD_SCORES, {**facts, "weights": scores.weights})
@@ -84,6 +92,17 @@ def _answer(event: PlanAccepted | PlanRefused, run: Run, federation: str) -> Ent
         return Entry(who, Action.ANSWER_PLAN, facts)
     why = {"reason": str(event.refusal.reason), "field": event.refusal.field}
     return Entry(who, Action.ANSWER_PLAN, {**facts, **why}, Outcome.REFUSED)
+
+
+def _set_aside(event: UpdateSetAside, run: Run, federation: str) -> Entry:
+    who, facts = gateway_uri(federation, event.gateway), {"run": run.run_id}
+    number = 0 if run.round is None else run.round.number
+    return Entry(
+        who,
+        Action.SUBMIT_UPDATE,
+        {**facts, "round": number, "update": event.digest},
+        Outcome.SET_ASIDE,
+    )
 
 
 def _of_its_own(

@@ -38,6 +38,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/StartRun": _OPERATORS,
     "/federation.v1.OperatorService/CancelRun": _OPERATORS,
     "/federation.v1.OperatorService/RecordScores": _OPERATORS,
+    "/federation.v1.OperatorService/ReleaseGateway": _OPERATORS | {Role.ADMIN},
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/GetSignatures": _READERS,

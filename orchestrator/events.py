@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from common.bad_updates import UpdateRefusalReason
 from common.ids import GatewayId, WeightsId
 from common.protocol import Effective, Refusal, ScoreSet
 from common.signatures import SignedAcceptance
@@ -51,6 +52,8 @@ class RoundOpened:
     quorum: int
     remaining_s: float
     target: int | None = None  # updates that close it; None: those of everyone invited
+    norm_bound: float | None = None  # an update of a larger L2 norm is scaled down; None: none is
+    quarantined: tuple[GatewayId, ...] = ()  # invited, and not counted
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,34 @@ class UpdateAccepted:
     gateway: GatewayId
     digest: WeightsId
     remaining_s: float
+    norm: float | None = None  # its L2 norm as it was sent; None: the plan does not ask for it
+
+
+@dataclass(frozen=True)
+class UpdateSetAside:
+    """A quarantined gateway's whole update was checked; it is not counted."""
+
+    gateway: GatewayId
+    digest: WeightsId
+    remaining_s: float
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class UpdateRefused:
+    """A gateway's whole update was checked and is wrong: none of it is taken in this round."""
+
+    gateway: GatewayId
+    digest: WeightsId
+    reason: UpdateRefusalReason
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class GatewayReleased:
+    """A person took a gateway out of quarantine: from the next round on its updates count."""
+
+    gateway: GatewayId
 
 
 @dataclass(frozen=True)
@@ -151,6 +182,8 @@ class ScoresRecorded:
 RoundEvent: TypeAlias = (
     RoundOpened
     | UpdateAccepted
+    | UpdateSetAside
+    | UpdateRefused
     | GatewayDeclined
     | UpdateLost
     | DeadlinePassed
@@ -165,6 +198,7 @@ RunEvent: TypeAlias = (
     | PlanRefused
     | RetryPostponed
     | SitesAwaited
+    | GatewayReleased
     | RunCompleted
     | RunFailed
     | RunCancelled

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common import plan_signature, wire
 from common.audit import ORCHESTRATOR, Action, Entry
-from common.errors import ConflictError, RequestError
+from common.errors import ConflictError, NotFound, RequestError
 from common.ids import is_name
 from common.protocol import RunState
 from common.signatures import RunSignatures
@@ -16,7 +16,7 @@ from common.transfer import Arriving
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
 from orchestrator.budgets import OF_AN_UPLOAD
-from orchestrator.events import PlanAccepted, RunCancelled, ScoresRecorded
+from orchestrator.events import GatewayReleased, PlanAccepted, RunCancelled, ScoresRecorded
 from orchestrator.pace import Pace
 from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 
     from common.audit import Facts
-    from common.ids import PlanId, RunId, WeightsId
+    from common.ids import GatewayId, PlanId, RunId, WeightsId
     from common.plan import Plan
     from common.protocol import Body, Chunk, RunStatus, ScoreSet
     from common.signatures import PlanSignature, SignedAcceptance
@@ -89,6 +89,16 @@ class ModelTooLarge(RequestError):
         super().__init__(
             f"an update of this plan has {got} bytes, limits.max_update_bytes is {limit}: "
             "raise it on the orchestrator"
+        )
+
+
+class NotInRun(NotFound):
+    """A run has no gateway of that name."""
+
+    def __init__(self, gateway: GatewayId, run: Run) -> None:
+        super().__init__(
+            f"run {run.run_id!r} has no gateway {gateway[:80]!r}: `fedgate run watch "
+            f"{run.run_id} --format json` names those that it has"
         )
 
 
@@ -222,6 +232,22 @@ class Operations:
         if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
             raise RunEnded(live.run)
         self._runs.record(live, RunCancelled(), actor=actor)
+        return self._status(live)
+
+    def release_gateway(
+        self, run_id: RunId, gateway: GatewayId, actor: str = ORCHESTRATOR
+    ) -> RunStatus:
+        """Take a gateway out of quarantine, from the next round on; raise RunEnded, NotInRun.
+
+        One that is in none stays as it is.
+        """
+        live = self._runs.get(run_id)
+        if gateway not in live.run.participants:
+            raise NotInRun(gateway, live.run)
+        if live.run.has_ended:
+            raise RunEnded(live.run)
+        if gateway in live.run.records.quarantined:
+            self._runs.record(live, GatewayReleased(gateway), actor=actor)
         return self._status(live)
 
     def record_scores(self, run_id: RunId, scores: ScoreSet, actor: str = ORCHESTRATOR) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import wire, wire_operator
 from common.audit import Action
-from common.ids import RunId, WeightsId
+from common.ids import GatewayId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.auth import calling
 from orchestrator.bodies import chunks, part_of
@@ -82,6 +82,15 @@ class OperatorService(OperatorServiceServicer):
         with self._refused.noted(actor, Action.CANCEL_RUN, {"run": run_id}):
             status = self._operations.cancel_run(run_id, actor)
         return pb.CancelRunResponse(status=wire_operator.status_to_proto(status))
+
+    async def ReleaseGateway(
+        self, request: pb.ReleaseGatewayRequest, context: Context
+    ) -> pb.ReleaseGatewayResponse:
+        run_id, gateway = RunId(request.run_id), GatewayId(request.gateway)
+        actor, facts = calling().uri, {"run": run_id, "gateway": gateway}
+        with self._refused.noted(actor, Action.RELEASE_GATEWAY, facts):
+            status = self._operations.release_gateway(run_id, gateway, actor)
+        return pb.ReleaseGatewayResponse(status=wire_operator.status_to_proto(status))
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context

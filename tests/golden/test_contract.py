@@ -43,14 +43,15 @@ def test_every_enumeration_begins_with_unspecified():
 
 
 def test_every_rpc_has_a_request_and_a_response_of_its_own():
-    seen = set()
+    seen, calls = set(), 0
     for module in FILES:
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 assert method.input_type.name.endswith(f"{method.name}Request")
                 assert method.output_type.name.endswith(f"{method.name}Response")
+                calls += 1
                 seen |= {method.input_type.full_name, method.output_type.full_name}
-    assert len(seen) == 2 * 25, "two calls share a message"
+    assert len(seen) == 2 * calls, "two calls share a message"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from common import wire
+from common.bad_updates import UpdateRefusalReason
 from common.errors import AbortedError, FederationError, UnavailableError
 from common.ids import RunId
 from common.plan import Rounds
@@ -96,6 +97,14 @@ BAD_BODIES = {
     "OutOfRange": values_with(4096.0),
     "MalformedWeights": b"not weights at all",
 }
+VERDICTS = {
+    "NameMismatch": UpdateRefusalReason.NAMES,
+    "ShapeMismatch": UpdateRefusalReason.SHAPES,
+    "ElementTypeMismatch": UpdateRefusalReason.ELEMENT_TYPE,
+    "NotFinite": UpdateRefusalReason.NOT_FINITE,
+    "OutOfRange": UpdateRefusalReason.OUT_OF_RANGE,
+    "MalformedWeights": UpdateRefusalReason.MALFORMED,
+}
 
 
 @pytest.mark.parametrize("reason", BAD_BODIES)
@@ -103,10 +112,39 @@ async def test_a_bad_body_is_refused_and_the_round_closes_without_it(opened, rea
     with pytest.raises(FederationError) as caught:
         await send(opened.a, BAD_BODIES[reason])
     assert refused(caught) == (Code.INVALID_ARGUMENT, reason)
-    await opened.b.send("r", 1, INITIAL.digest)
-    opened.clock.advance(60.0)
+    status = await until(opened.operator_calls, lambda s: s.gateways[0].refused is not None)
+    assert status.gateways[0].refused == VERDICTS[reason]
+    await opened.b.send("r", 1, INITIAL.digest)  # the clock stands still: nobody waits for a
     status = await until(opened.operator_calls, lambda s: s.state is RunState.COMPLETED)
     assert [g.rounds_counted for g in status.gateways] == [0, 1]
+    assert [g.rounds_refused for g in status.gateways] == [1, 0]
+
+
+async def test_a_verdict_is_final_for_the_round(opened):
+    with pytest.raises(FederationError):
+        await send(opened.a, values_with(float("nan")))
+    for data in (values_with(float("nan")), opened.a.body(1)):
+        with pytest.raises(FederationError, match=r"was refused \(not_finite\)") as caught:
+            await send(opened.a, data)
+        assert refused(caught) == (Code.FAILED_PRECONDITION, "UpdateWasRefused")
+
+
+async def test_what_a_damaged_transfer_is_answered_is_no_verdict(opened):
+    data = opened.a.body(1)
+    for body in (Body("1" * 64, len(data)), Body(digest_of(data), len(data) + 4)):
+        with pytest.raises(FederationError):
+            await send(opened.a, data, body=body)
+    assert (await opened.a.send("r", 1, INITIAL.digest)).digest == digest_of(data)
+
+
+async def test_of_two_gateways_with_the_same_bytes_the_first_is_counted(opened):
+    await opened.a.send("r", 1, INITIAL.digest)
+    with pytest.raises(FederationError) as caught:
+        await send(opened.b, opened.a.body(1))
+    assert refused(caught) == (Code.INVALID_ARGUMENT, "CopiedUpdate")
+    status = await until(opened.operator_calls, lambda s: s.state is RunState.COMPLETED)
+    assert [g.rounds_counted for g in status.gateways] == [1, 0]
+    assert status.gateways[1].refused is UpdateRefusalReason.COPY
 
 
 async def test_an_infinite_value_is_not_finite(opened):

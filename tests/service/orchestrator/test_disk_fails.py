@@ -160,7 +160,7 @@ async def test_a_sum_that_may_hold_a_part_of_an_update_is_made_again(opened, exp
     (a, b), add = opened.gateways, Accumulator.add
     await opened.send(a)
 
-    def half(self, gateway, values, weight):
+    def half(self, gateway, values, weight, factor):
         self.memory[0] += 5
         raise StorageFailed(OSError(5, "Input/output error"))
 
@@ -213,8 +213,8 @@ async def test_an_update_is_taken_once_the_disk_is_no_longer_full(opened, expect
 async def test_a_file_that_cannot_be_tidied_away_hinders_nothing(opened, expected, monkeypatch):
     add = Accumulator.add
 
-    def added(self, gateway, values, weight):
-        add(self, gateway, values, weight)
+    def added(self, gateway, values, weight, factor):
+        add(self, gateway, values, weight, factor)
         opened.disk.broken = {"uploads"}
 
     monkeypatch.setattr(Accumulator, "add", added)
