@@ -21,6 +21,7 @@ from common.clock import SystemClock
 from common.descriptors import allow_many
 from common.errors import UnavailableError
 from orchestrator.auth import SERVICES
+from orchestrator.engines import url_of
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
 from orchestrator.operator_service import OperatorService
@@ -113,15 +114,15 @@ async def listening(
 
     Until no other orchestrator leads, a standby listens to nothing but probes.
     """
-    clock, state = clock or SystemClock(), health.aio.HealthServicer()
+    clock, state, database = clock or SystemClock(), health.aio.HealthServicer(), url_of(config)
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
-        leading(config.database_url, clock, standby=standby) as leadership,
+        leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
             config.state,
-            config.database_url,
+            database,
             federation=config.federation,
             clock=clock,
             limits=config.limits,
