@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import pki_commands, run_commands
+from cli import backup_commands, pki_commands, run_commands
 from common.console import ERRORS, run_app
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
+app.command("backup")(backup_commands.backup)
+app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
     from cli import demo_command, model_commands, plan_commands
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from common.ids import GatewayId, WeightsId
+    from common.protocol import RefusalReason
 
 
 class Phase(Enum):
@@ -209,8 +210,9 @@ def _drop(state: Round, event: GatewayDeclined | UpdateLost) -> Round:
         return _settled(_without_update(state, gateway))
     if isinstance(event, GatewayDeclined) and gateway in state.invited - state.answered:
         declined, awaited = state.declined | {gateway}, _without(state.awaited, gateway)
-        left = event.remaining_s
-        return _settled(replace(state, awaited=awaited, declined=declined, remaining_s=left))
+        left, why = event.remaining_s, event.refusal.reason
+        state = replace(state, awaited=awaited, declined=declined, remaining_s=left)
+        return _settled(state, last_refusal=why)
     raise IllegalTransition(f"a round that is {state.phase.value}", event)
 
 
@@ -219,13 +221,14 @@ def _without_update(state: Round, gateway: GatewayId) -> Round:
     return replace(state, awaited=awaited, lost=state.lost | {gateway})
 
 
-def _settled(state: Round) -> Round:
+def _settled(state: Round, *, last_refusal: RefusalReason | None = None) -> Round:
     """Leave COLLECTING if the quorum is out of reach, or if there is nothing left to wait for."""
     reachable = len(state.invited) - len(state.declined) - len(state.lost)
     if reachable < state.quorum:
         reason = (
             f"at most {reachable} of the {state.quorum} updates needed can still come: "
             f"{len(state.declined)} declined, {len(state.lost)} lost"
+            f"{f' (the last one declined: {last_refusal})' if last_refusal else ''}"
         )
         return replace(state, phase=Phase.ABANDONED, reason=reason)
     if state.is_full or state.answered == state.invited:
