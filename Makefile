@@ -25,9 +25,12 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--no-emit-find-links --no-emit-options --unsafe-package torch \
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
+BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py requirements \
+	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
+
 .DEFAULT_GOAL := help
 .PHONY: help setup protos fmt lint types layers test faults hosts simulate poison system cover planted bench \
-	bench-competitors demo up down wheels lock check clean
+	bench-competitors demo up down wheels sbom lock check clean
 
 help:  ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +107,11 @@ wheels: $(LOCKED)  ## fetch the locked packages for image builds into wheels/
 		-r requirements/build.txt -r requirements/gateway.txt -r requirements/orchestrator.txt
 	$(PIP) download -qq --dest wheels --no-deps $(TORCH_OPTIONS) -r requirements/torch.txt
 
+sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json, from the lock
+	mkdir -p dist/sbom
+	cat requirements/orchestrator.txt | $(BOM) -o dist/sbom/orchestrator.cdx.json -
+	cat requirements/gateway.txt requirements/torch.txt | $(BOM) -o dist/sbom/gateway.cdx.json -
+
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) --extra gateway --extra ner --extra postgresql --extra dev \
 		-o requirements/lock.txt pyproject.toml requirements/build.in
@@ -112,13 +120,13 @@ lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer 
 		-o requirements/orchestrator.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
 		-o requirements/gateway.txt pyproject.toml
-	for name in $(COMPETITORS); do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
+	for name in $(COMPETITORS) sbom; do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
 
-check: lint types layers cover planted  ## all that CI asks
+check: lint types layers sbom cover planted  ## all that CI asks
 
 clean:  ## delete .venv and what is built; state and models stay
-	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) build dist *.egg-info .coverage .coverage.* htmlcov \
+	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) .venv-sbom build dist *.egg-info .coverage .coverage.* htmlcov \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find protos -name '*_pb2*' -delete
 

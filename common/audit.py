@@ -56,7 +56,7 @@ class Action(StrEnum):
     PUBLISH_ROUND = "publish_round"
     ABANDON_ROUND = "abandon_round"
     END_RUN = "end_run"
-    CREATE_TOKEN = "create_token"
+    CREATE_TOKEN = "create_token"  # noqa: S105 - no password
     CERTIFY = "certify"
     ENROL = "enrol"
     RENEW = "renew"

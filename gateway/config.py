@@ -13,9 +13,8 @@ from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
 from common.tls import TlsFiles
-from gateway.device import Device
+from gateway.choices import Device, GradientsBy
 from gateway.policy import Policy
-from gateway.training import GradientsBy
 from gateway.trust import TrustSettings
 from tasks.task import DataConfig
 

@@ -29,6 +29,7 @@ from gateway.charges import (
     RunTerms,
     UnitChanged,
 )
+from gateway.choices import GradientsBy
 from gateway.functional import FunctionalGradients, check_functional
 from gateway.ledger import Ledger
 from gateway.local_round import BegunRun, TrainedRound
@@ -36,7 +37,7 @@ from gateway.one_backward import OneBackward
 from gateway.packing import UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import Gradients, GradientsBy, layout_of
+from gateway.training import Gradients, layout_of
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
 from private_step.devices import device_of, moved

@@ -110,6 +110,7 @@ class OrchestratorConfig(FileSettings):
     enrolment: Enrolment | None = None  # None: nobody enrols here, and nothing is renewed
     address: Address = "127.0.0.1:8443"  # port 0: any free one
     database: str = ""  # an SQLAlchemy URL; empty: SQLite in the state folder
+    database_password_file: Path | None = None  # holds the password that the URL then has not
     health_socket: Path | None = None  # for exec probes; default: `<state>/health.sock`
     restart_grace_s: Annotated[float, Field(ge=0)] = 10.0  # least time for a round after a restart
     drain_s: Annotated[float, Field(ge=0)] = 5.0  # for calls under way at shutdown
@@ -146,6 +147,6 @@ class OrchestratorConfig(FileSettings):
         return self.state / "enrolment-address"
 
     @property
-    def database_url(self) -> str:
-        """Where the journal is kept."""
-        return self.database or f"sqlite:///{self.state / 'journal.db'}"
+    def journal_file(self) -> Path:
+        """Where the journal is kept if `database` names no other place."""
+        return self.state / "journal.db"

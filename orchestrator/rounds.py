@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from common.bad_updates import UpdateRefusalReason
     from common.ids import GatewayId, WeightsId
+    from common.protocol import RefusalReason
 
 
 class Phase(Enum):
@@ -275,7 +276,8 @@ def _drop(state: Round, event: GatewayDeclined | UpdateLost | UpdateRefused) -> 
         left, awaited = event.remaining_s, _without(state.awaited, gateway)
         after = replace(state, awaited=awaited, remaining_s=left)
         if isinstance(event, GatewayDeclined):
-            return _settled(replace(after, declined=state.declined | {gateway}))
+            after = replace(after, declined=state.declined | {gateway})
+            return _settled(after, last_refusal=event.refusal.reason)
         refused = {**state.refused, gateway: Refused(event.digest, event.reason)}
         return _settled(replace(after, refused=refused))
     raise IllegalTransition(f"a round that is {state.phase.value}", event)
@@ -286,12 +288,13 @@ def _without_update(state: Round, gateway: GatewayId) -> Round:
     return replace(state, awaited=awaited, lost=state.lost | {gateway})
 
 
-def _settled(state: Round) -> Round:
+def _settled(state: Round, *, last_refusal: RefusalReason | None = None) -> Round:
     """Leave COLLECTING if the quorum is out of reach, or if there is nothing left to wait for."""
     if state.may_come < state.quorum:
         reason = (
             f"at most {state.may_come} of the {state.quorum} updates needed can still come: "
             + ", ".join(_why_fewer(state))
+            + (f" (the last one declined: {last_refusal})" if last_refusal else "")
         )
         return replace(state, phase=Phase.ABANDONED, reason=reason)
     if state.is_full or state.answered >= state.countable:

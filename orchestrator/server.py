@@ -21,6 +21,7 @@ from common.descriptors import allow_many
 from orchestrator.audit_service import AuditService
 from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
 from orchestrator.doors import MembersDoor, PeopleDoor
+from orchestrator.engines import url_of
 from orchestrator.four_eyes import FourEyes
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
@@ -128,15 +129,15 @@ async def listening(
 
     Until no other orchestrator leads, a standby listens to nothing but probes.
     """
-    clock, state = clock or SystemClock(), health.aio.HealthServicer()
+    clock, state, database = clock or SystemClock(), health.aio.HealthServicer(), url_of(config)
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
-        leading(config.database_url, clock, standby=standby) as leadership,
+        leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
             config.state,
-            config.database_url,
+            database,
             federation=config.federation,
             clock=clock,
             limits=config.limits,

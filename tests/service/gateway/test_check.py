@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import tomli_w
@@ -101,3 +103,15 @@ def test_without_a_gpu_one_that_is_asked_for_is_refused_before_anything_is_read(
     with pytest.raises(NoGpu):
         Workshop(GatewayId("clinic"), config, load_task(config.task.reference), None)
     assert not config.state.exists()
+
+
+def test_a_probe_loads_neither_torch_nor_sql(settings):
+    code = (
+        "import sys; from gateway.cli import health; from pathlib import Path\n"
+        "try: health(Path(sys.argv[1]))\n"
+        "except BaseException as end: print(end.exit_code)\n"
+        "print(sorted({'torch', 'scipy', 'sqlalchemy', 'transformers'} & sys.modules.keys()))"
+    )
+    probe = [sys.executable, "-c", code, str(settings)]
+    said = subprocess.run(probe, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["1", "[]"]

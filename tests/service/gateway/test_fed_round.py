@@ -29,10 +29,11 @@ from gateway.charges import (
     UnitChanged,
     UpdateNotRepeatable,
 )
+from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger, epsilon_of
 from gateway.policy import Accepted, Policy, Refused
-from gateway.training import GradientsBy, flat_parameters, layout_of
+from gateway.training import flat_parameters, layout_of
 from gateway.updates import UpdateStore
 from tests.unit.gateway.toys import (
     CLINIC,

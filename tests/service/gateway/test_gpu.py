@@ -8,10 +8,11 @@ from common.hyperparameters import Overrides
 from common.randomness import InsecureSeed
 from common.update_form import Update
 from common.weights import Weights
+from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger
 from gateway.policy import Accepted, Policy
-from gateway.training import GradientsBy, flat_parameters
+from gateway.training import flat_parameters
 from gateway.updates import UpdateStore
 from tests.gpu import DEVICES
 from tests.unit.gateway.toys import CLINIC, LABELS, LAYOUT, PLAN, RUN, Examples, Toy, model, plan

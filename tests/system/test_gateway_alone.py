@@ -1,0 +1,85 @@
+"""A gateway alone, from `deploy/gateway.yml`: another project, another network, one folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+
+import pytest
+
+from tests.system.engine import BASE, NEEDS_ENGINE, ROOT, Stack
+from tests.system.test_kill import seeded
+
+PORT = "18443"
+PROJECT = "fedgate-central-test"
+
+pytestmark = NEEDS_ENGINE
+
+
+@pytest.fixture
+def central(tmp_path):
+    """A federation that waits for its third gateway; its orchestrator can be reached by a port."""
+    over = (ROOT / "deploy" / "reachable.yml", seeded(tmp_path))
+    central = Stack(PROJECT, BASE, *over, PORT=PORT)
+    central.up("orchestrator", "gateway-1", "gateway-2")
+    central.compose("up", "--detach", "start", timeout=600)
+    yield central
+    central.down()
+    assert central.left_behind() == []
+
+
+@pytest.fixture
+def site(central, tmp_path):
+    """What a site has: the file, its settings, a folder of keys that somebody brought."""
+    volume = f"{PROJECT}_gateway-3-keys:/keys:ro"
+    copy = ["docker", "run", "--rm", "-v", volume, "fedgate-gateway", "tar", "-C", "/keys", "-c"]
+    taken = subprocess.run([*copy, "."], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(taken)) as keys:
+        keys.extractall(tmp_path / "keys", filter="data")
+    for path in (tmp_path / "keys", *(tmp_path / "keys").iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    settings = (ROOT / "deploy" / "compose" / "gateway.toml").read_text()
+    settings = settings.replace("orchestrator:8443", f"orchestrator:{PORT}")
+    settings = settings.replace('"letters"', '"letters"\nsite = "lakeland-clinic"')
+    (tmp_path / "gateway.toml").write_text(settings)
+    run = ["fedgate-gateway", "run", "--config", "/etc/fedgate/gateway.toml"]
+    reach = {
+        "extra_hosts": ["orchestrator:host-gateway"],
+        "command": [*run, "--insecure-deterministic", "7"],
+    }
+    (tmp_path / "reach.json").write_text(
+        json.dumps({"services": {"gateway": reach, "enrol": {"extra_hosts": reach["extra_hosts"]}}})
+    )
+    files = (ROOT / "deploy" / "gateway.yml", tmp_path / "reach.json")
+    given = {"CONFIG": str(tmp_path / "gateway.toml"), "KEYS": str(tmp_path / "keys")}
+    site = Stack("fedgate-alone-test", *files, **given)
+    yield site
+    site.down()
+    assert site.left_behind() == []
+
+
+def test_a_gateway_alone_joins_from_another_network_and_keeps_its_keys(central, site):
+    site.up()
+    assert site.services()["gateway"]["Health"] == "healthy"
+    assert not site.inspected()["gateway"]["HostConfig"]["PortBindings"]
+    run = central.finished()
+    assert run["state"] == "completed"
+    assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == 6
+    del site.environment["KEYS"]  # needed once
+    site.compose("down")
+    site.up()
+    assert site.services()["gateway"]["Health"] == "healthy"
+
+
+def test_a_gateway_without_keys_is_told_what_it_needs(tmp_path):
+    (tmp_path / "gateway.toml").write_text("")
+    given = {"CONFIG": str(tmp_path / "gateway.toml")}
+    site = Stack("fedgate-keyless-test", ROOT / "deploy" / "gateway.yml", **given)
+    try:
+        with pytest.raises(AssertionError, match="didn't complete successfully"):
+            site.up()
+        assert "this gateway has no keys yet: set TOKEN" in site.compose("logs", "enrol")
+    finally:
+        site.down()
