@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from cli.sign_in import SignIn
 from common.channel import open_channel
+from common.clock import SystemClock
 from common.errors import PermissionRefused, UnavailableError
 from common.ids import RunId
 from common.tls import LONGEST_TOKEN, Role
 from orchestrator.config import OidcSettings
-from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S
+from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S, ProviderKeys
 from orchestrator.tokens import SKEW_S
 from protos.federation.v1 import gateway_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -91,8 +95,11 @@ def oidc(provider: Provider, **changes: object) -> OidcSettings:
     return OidcSettings(**settings | changes)
 
 
-async def desk_with(federation, provider: Provider, folder: Path) -> AsyncIterator[Desk]:
-    federation.config = federation.config.model_copy(update={"oidc": oidc(provider)})
+async def desk_with(
+    federation, provider: Provider, folder: Path, **changes: object
+) -> AsyncIterator[Desk]:
+    settings = oidc(provider, **changes)
+    federation.config = federation.config.model_copy(update={"oidc": settings})
     async with federation.serving() as server:
         yield Desk(federation, provider, server.peoples_address, folder)
 
@@ -373,3 +380,37 @@ async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
     for settings in (by_file, operator_config(file)):
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             assert await client.list_runs() == ()
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_else(lasting_provider):
+    keys = ProviderKeys(lasting_provider.issuer, lasting_provider.authority, SystemClock())
+    lasting_provider.process.send_signal(SIGSTOP)
+    waiting = asyncio.create_task(keys.key("es256-1"))
+    for _ in range(10):
+        await asyncio.sleep(0)  # others have their turn
+    assert not waiting.done()
+    lasting_provider.process.send_signal(SIGCONT)
+    assert (await waiting).key_id == "es256-1"
+    await keys.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"issuer": "{issuer}/"}, "its configuration is of the issuer"),
+        ({"issuer": "{issuer}/clinics"}, "answers 404"),
+        ({"issuer": "https://127.0.0.1:1"}, "refused"),
+        ({"authority": None}, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+    ids=["another issuer", "nobody's address", "nobody there", "not trusted"],
+)
+async def test_of_a_provider_that_is_none_the_log_says_why(
+    federation, lasting_provider, tmp_path, changes, why
+):
+    known = {"issuer": lasting_provider.issuer}
+    changes = {name: value and value.format(**known) for name, value in changes.items()}
+    with capture_logs() as logged:
+        async for desk in desk_with(federation, lasting_provider, tmp_path, **changes):
+            with pytest.raises(UnavailableError, match="log says why: try again later"):
+                await (await desk.person(desk.token())).list_runs()
+    assert why in next(line["why"] for line in logged if line["event"] == "provider_away")
