@@ -129,7 +129,7 @@ class ProviderKeys:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 self._keys = await asyncio.to_thread(_fetched, self._issuer, self._context)
-        except (OSError, HTTPException, TimeoutError, Unusable) as error:
+        except (OSError, HTTPException, ValueError, Unusable) as error:  # a timeout is an OSError
             self._is_away = True
             log.warning("provider_away", issuer=self._issuer, why=str(error) or "no answer in time")
         else:
@@ -179,9 +179,10 @@ def _key(published: Any) -> PyJWK | None:
     if algorithm is None or not as_expected or not is_public:
         return None
     try:
-        return PyJWK(published, algorithm)
+        key = PyJWK(published, algorithm)
     except PyJWTError:
         return None
+    return None if key.Algorithm.check_key_length(key.key) else key
 
 
 def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:

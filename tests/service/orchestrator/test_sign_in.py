@@ -21,13 +21,15 @@ from common.channel import open_channel
 from common.clock import SystemClock
 from common.errors import PermissionRefused, UnavailableError
 from common.ids import RunId
-from common.tls import LONGEST_TOKEN, Role
+from common.tls import LONGEST_TOKEN, PEOPLE, Role
+from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE
 from orchestrator.config import OidcSettings
-from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S, ProviderKeys
+from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S, ProviderAway, ProviderKeys
 from orchestrator.tokens import SKEW_S
 from protos.federation.v1 import gateway_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.certificates import Authority
+from tests.every_rpc import refused_of
 from tests.fakes import plan_of
 from tests.provider import Provider, base64url, running, unsigned
 
@@ -263,6 +265,17 @@ async def test_who_is_in_no_group_that_counts_is_a_person_without_a_role(desk):
     assert caught.value.__cause__.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("role", sorted(PEOPLE))
+async def test_every_method_answers_a_token_of_each_role_as_the_table_says(desk, role):
+    token = desk.token(groups=[f"{role}s"])
+    files = SignIn(authority=desk.federation.config.tls.authority, token=token)
+    served = {path for path in PERMISSIONS if path.split("/")[1] in SERVICES_OF_PEOPLE}
+    async with open_channel(desk.address, files) as channel:
+        refused = await refused_of(channel, served)
+    assert set(refused) == {path for path in served if role not in PERMISSIONS[path]}
+    assert set(refused.values()) <= {"RoleRefused"}
+
+
 @pytest.mark.parametrize("group", ["viewers", "auditors", "admins"])
 async def test_a_group_gives_its_role_and_no_more(desk, group):
     person = await desk.person(desk.token(groups=[group]))
@@ -380,6 +393,30 @@ async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
     for settings in (by_file, operator_config(file)):
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             assert await client.list_runs() == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("http://127.0.0.1/keys", "is no https address"),
+        ("/keys", "is no https address"),
+        ("file:///etc/passwd", "is no https address"),
+        ("https://127.0.0.1:99999/keys", "Port out of range"),
+        ("https://[/keys", "Invalid IPv6 URL"),
+        ("{issuer}/elsewhere", "answers 302"),
+        ("{issuer}/endless", "is longer than"),
+        ("{issuer}/.well-known/openid-configuration", "publishes no key that may sign"),
+    ],
+)
+async def test_keys_come_over_https_from_where_the_provider_says_and_nowhere_else(
+    lasting_provider, place, why
+):
+    keys = ProviderKeys(lasting_provider.issuer, lasting_provider.authority, SystemClock())
+    lasting_provider.point(place.format(issuer=lasting_provider.issuer))
+    with capture_logs() as logged, pytest.raises(ProviderAway):
+        await keys.key("es256-1")
+    lasting_provider.point(f"{lasting_provider.issuer}/keys")
+    assert why in logged[0]["why"]
 
 
 async def test_a_provider_that_hangs_holds_up_nobody_else(lasting_provider):
