@@ -405,7 +405,7 @@ async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
         ("https://[/keys", "Invalid IPv6 URL"),
         ("{issuer}/elsewhere", "answers 302"),
         ("{issuer}/endless", "is longer than"),
-        ("{issuer}/.well-known/openid-configuration", "publishes no key that may sign"),
+        ("{issuer}/.well-known/openid-configuration", "publishes no set of keys"),
     ],
 )
 async def test_keys_come_over_https_from_where_the_provider_says_and_nowhere_else(

@@ -71,7 +71,12 @@ def test_of_two_keys_of_one_name_the_first_counts():
     assert found.key == ECAlgorithm(ECAlgorithm.SHA256).from_jwk(first)
 
 
-@pytest.mark.parametrize("found", [{}, {"keys": None}, {"keys": []}, {"keys": [1, "a", {}]}])
+@pytest.mark.parametrize("listed", [[], [1, "a", {}, None]])
+def test_a_provider_that_has_withdrawn_every_key_has_none(listed):
+    assert usable_keys({"keys": listed}) == {}
+
+
+@pytest.mark.parametrize("found", [{}, {"keys": None}, {"keys": {"k": {}}}])
 def test_what_holds_no_key_is_not_a_set_of_keys(found):
     with pytest.raises(Unusable):
         usable_keys(found)
