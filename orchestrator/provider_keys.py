@@ -129,7 +129,7 @@ class ProviderKeys:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 self._keys = await asyncio.to_thread(_fetched, self._issuer, self._context)
-        except (OSError, HTTPException, TimeoutError, Unusable) as error:
+        except (OSError, HTTPException, ValueError, Unusable) as error:  # a timeout is an OSError
             self._is_away = True
             log.warning("provider_away", issuer=self._issuer, why=str(error) or "no answer in time")
         else:
@@ -158,30 +158,30 @@ def _fetched(issuer: str, context: ssl.SSLContext) -> dict[str, PyJWK]:
 def usable_keys(published: dict[str, Any]) -> dict[str, PyJWK]:
     """Return those of a published set of keys that have a name and may sign tokens."""
     listed = published.get("keys")
-    keys: dict[str, PyJWK] = {}
-    for each in listed if isinstance(listed, list) else ():
-        key = _key(each)
-        if key is not None and key.key_id is not None:
-            keys.setdefault(key.key_id, key)
-    if not keys:
-        why = "it publishes no key that may sign"
+    if not isinstance(listed, list):
+        why = "it publishes no set of keys"
         raise Unusable(why)
+    keys: dict[str, PyJWK] = {}
+    for each in listed:
+        if isinstance(each, dict) and isinstance(name := each.get("kid"), str):
+            key = _signing(each)
+            if key is not None:
+                keys.setdefault(name, key)
     return keys
 
 
-def _key(published: Any) -> PyJWK | None:
-    """Return a published key, or None where it has no name or may not sign tokens."""
-    if not isinstance(published, dict) or not isinstance(published.get("kid"), str):
-        return None
+def _signing(published: dict[str, Any]) -> PyJWK | None:
+    """Return a published key, or None where it may not sign tokens."""
     algorithm = _SIGNING.get((str(published.get("kty")), str(published.get("crv", ""))))
     as_expected = published.get("alg", algorithm) == algorithm
     is_public = "d" not in published and published.get("use", "sig") == "sig"
     if algorithm is None or not as_expected or not is_public:
         return None
     try:
-        return PyJWK(published, algorithm)
+        key = PyJWK(published, algorithm)
     except PyJWTError:
         return None
+    return None if key.Algorithm.check_key_length(key.key) else key
 
 
 def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:

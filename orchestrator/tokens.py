@@ -150,7 +150,6 @@ class Tokens:
                 issuer=self._settings.issuer,
                 options={
                     "require": _REQUIRED,
-                    "enforce_minimum_key_length": True,
                     "verify_exp": False,  # our clock's matter
                     "verify_nbf": False,
                     "verify_iat": False,

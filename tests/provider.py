@@ -96,6 +96,7 @@ class Site(ThreadingHTTPServer):
         context.load_cert_chain(certificate, key)
         self.socket = context.wrap_socket(self.socket, server_side=True)
         self.issuer = f"https://127.0.0.1:{self.server_port}"
+        self.keys_at = f"{self.issuer}/keys"
         self.keys = Keys(1)
         self.looks = 0
 
@@ -114,11 +115,16 @@ class Desk(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/.well-known/openid-configuration":
-            issuer = self.server.issuer
-            self._answer({"issuer": issuer, "jwks_uri": f"{issuer}/keys"})
+            self._answer({"issuer": self.server.issuer, "jwks_uri": self.server.keys_at})
         elif self.path == "/keys":
             self.server.looks += 1
             self._answer({"keys": self.server.keys.published()})
+        elif self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("location", "/keys")
+            self.end_headers()
+        elif self.path == "/endless":
+            self._answer({"keys": "x" * (1 << 20)})
         else:
             self.send_error(404)
 
@@ -126,6 +132,9 @@ class Desk(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/token":
             self._answer({"token": self.server.token(asked)})
+        elif self.path == "/point":
+            self.server.keys_at = asked["to"]
+            self._answer({})
         elif self.path == "/change":
             self.server.keys = Keys(self.server.keys.generation + 1)
             self._answer({})
@@ -158,6 +167,10 @@ class Provider:
 
     def change_keys(self) -> None:
         self._ask("change")
+
+    def point(self, to: str) -> None:
+        """Say that the keys are elsewhere."""
+        self._ask("point", to=to)
 
     def looks(self) -> int:
         """Return how often its keys were read."""

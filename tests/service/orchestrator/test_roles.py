@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-
 import grpc
 import pytest
-from google.protobuf.descriptor_pool import Default as Descriptors
-from google.rpc.error_details_pb2 import ErrorInfo
 from grpc.aio import _server as aio_server
-from grpc_status.rpc_status import from_call
 
 from common.channel import open_channel
 from common.tls import Role
@@ -28,51 +22,11 @@ from protos.federation.v1.operator_pb2_grpc import (
     OperatorServiceStub,
     add_OperatorServiceServicer_to_server,
 )
+from tests.every_rpc import outcome_of, refused_of
 from tests.fakes import FakeClock
 from tests.on_record import audit_log
 
 Code = grpc.StatusCode
-REFUSALS = {Code.PERMISSION_DENIED, Code.UNAUTHENTICATED}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a call ended: its status, and the class of the refusal."""
-
-    code: grpc.StatusCode
-    reason: str = ""
-
-
-async def outcome_of(channel: grpc.aio.Channel, path: str) -> Outcome:
-    """Call a method with an empty request, as its descriptor says; stop at the first answer."""
-    method = Descriptors().FindMethodByName(path.strip("/").replace("/", "."))
-    requests = iter([b""]) if method.client_streaming else b""
-    kind = f"{_kind(method.client_streaming)}_{_kind(method.server_streaming)}"
-    call = getattr(channel, kind)(path)(requests, timeout=10)
-    try:
-        await (call.read() if method.server_streaming else call)
-        if not method.server_streaming or not call.done():
-            return Outcome(Code.OK)
-        return Outcome(await call.code())
-    except grpc.aio.AioRpcError as error:
-        info, status = ErrorInfo(), from_call(_Call(error))
-        if status is not None:
-            status.details[0].Unpack(info)
-        return Outcome(error.code(), info.reason)
-    finally:
-        call.cancel()
-
-
-def _kind(streams: bool) -> str:  # noqa: FBT001 - of the descriptor
-    return "stream" if streams else "unary"
-
-
-class _Call:
-    """What `from_call` wants to know of a call."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self.code, self.details = error.code, error.details
-        self.trailing_metadata = error.trailing_metadata
 
 
 @pytest.fixture
@@ -106,12 +60,9 @@ async def test_every_method_that_is_served_has_an_entry_and_none_lacks_a_method(
 async def test_every_method_answers_each_role_as_the_table_says(served, role):
     files = served.authority.issue(role, "somebody")
     async with open_channel(served.address, files) as channel:
-        paths = list(PERMISSIONS)
-        outcomes = await asyncio.gather(*(outcome_of(channel, path) for path in paths))
-    refused = {path for path, each in zip(paths, outcomes, strict=True) if each.code in REFUSALS}
-    assert refused == {path for path in paths if role not in PERMISSIONS[path]}
-    reasons = {each.reason for each in outcomes if each.code in REFUSALS}
-    assert reasons <= {"RoleRefused"}
+        refused = await refused_of(channel, PERMISSIONS)
+    assert set(refused) == {path for path in PERMISSIONS if role not in PERMISSIONS[path]}
+    assert set(refused.values()) <= {"RoleRefused"}  # of the guard, before any handler
 
 
 class Noting(OperatorServiceServicer):

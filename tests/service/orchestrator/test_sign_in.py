@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from cli.sign_in import SignIn
 from common.channel import open_channel
+from common.clock import SystemClock
 from common.errors import PermissionRefused, UnavailableError
 from common.ids import RunId
-from common.tls import LONGEST_TOKEN, Role
+from common.tls import LONGEST_TOKEN, PEOPLE, Role
+from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE
 from orchestrator.config import OidcSettings
-from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S
+from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S, ProviderAway, ProviderKeys
 from orchestrator.tokens import SKEW_S
 from protos.federation.v1 import gateway_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.certificates import Authority
+from tests.every_rpc import refused_of
 from tests.fakes import plan_of
 from tests.provider import Provider, base64url, running, unsigned
 
@@ -91,8 +97,11 @@ def oidc(provider: Provider, **changes: object) -> OidcSettings:
     return OidcSettings(**settings | changes)
 
 
-async def desk_with(federation, provider: Provider, folder: Path) -> AsyncIterator[Desk]:
-    federation.config = federation.config.model_copy(update={"oidc": oidc(provider)})
+async def desk_with(
+    federation, provider: Provider, folder: Path, **changes: object
+) -> AsyncIterator[Desk]:
+    settings = oidc(provider, **changes)
+    federation.config = federation.config.model_copy(update={"oidc": settings})
     async with federation.serving() as server:
         yield Desk(federation, provider, server.peoples_address, folder)
 
@@ -256,6 +265,17 @@ async def test_who_is_in_no_group_that_counts_is_a_person_without_a_role(desk):
     assert caught.value.__cause__.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("role", sorted(PEOPLE))
+async def test_every_method_answers_a_token_of_each_role_as_the_table_says(desk, role):
+    token = desk.token(groups=[f"{role}s"])
+    files = SignIn(authority=desk.federation.config.tls.authority, token=token)
+    served = {path for path in PERMISSIONS if path.split("/")[1] in SERVICES_OF_PEOPLE}
+    async with open_channel(desk.address, files) as channel:
+        refused = await refused_of(channel, served)
+    assert set(refused) == {path for path in served if role not in PERMISSIONS[path]}
+    assert set(refused.values()) <= {"RoleRefused"}
+
+
 @pytest.mark.parametrize("group", ["viewers", "auditors", "admins"])
 async def test_a_group_gives_its_role_and_no_more(desk, group):
     person = await desk.person(desk.token(groups=[group]))
@@ -373,3 +393,61 @@ async def test_the_settings_of_a_person_name_the_token(desk, monkeypatch):
     for settings in (by_file, operator_config(file)):
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             assert await client.list_runs() == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("http://127.0.0.1/keys", "is no https address"),
+        ("/keys", "is no https address"),
+        ("file:///etc/passwd", "is no https address"),
+        ("https://127.0.0.1:99999/keys", "Port out of range"),
+        ("https://[/keys", "Invalid IPv6 URL"),
+        ("{issuer}/elsewhere", "answers 302"),
+        ("{issuer}/endless", "is longer than"),
+        ("{issuer}/.well-known/openid-configuration", "publishes no set of keys"),
+    ],
+)
+async def test_keys_come_over_https_from_where_the_provider_says_and_nowhere_else(
+    lasting_provider, place, why
+):
+    keys = ProviderKeys(lasting_provider.issuer, lasting_provider.authority, SystemClock())
+    lasting_provider.point(place.format(issuer=lasting_provider.issuer))
+    with capture_logs() as logged, pytest.raises(ProviderAway):
+        await keys.key("es256-1")
+    lasting_provider.point(f"{lasting_provider.issuer}/keys")
+    assert why in logged[0]["why"]
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_else(lasting_provider):
+    keys = ProviderKeys(lasting_provider.issuer, lasting_provider.authority, SystemClock())
+    lasting_provider.process.send_signal(SIGSTOP)
+    waiting = asyncio.create_task(keys.key("es256-1"))
+    for _ in range(10):
+        await asyncio.sleep(0)  # others have their turn
+    assert not waiting.done()
+    lasting_provider.process.send_signal(SIGCONT)
+    assert (await waiting).key_id == "es256-1"
+    await keys.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"issuer": "{issuer}/"}, "its configuration is of the issuer"),
+        ({"issuer": "{issuer}/clinics"}, "answers 404"),
+        ({"issuer": "https://127.0.0.1:1"}, "refused"),
+        ({"authority": None}, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+    ids=["another issuer", "nobody's address", "nobody there", "not trusted"],
+)
+async def test_of_a_provider_that_is_none_the_log_says_why(
+    federation, lasting_provider, tmp_path, changes, why
+):
+    known = {"issuer": lasting_provider.issuer}
+    changes = {name: value and value.format(**known) for name, value in changes.items()}
+    with capture_logs() as logged:
+        async for desk in desk_with(federation, lasting_provider, tmp_path, **changes):
+            with pytest.raises(UnavailableError, match="log says why: try again later"):
+                await (await desk.person(desk.token())).list_runs()
+    assert why in next(line["why"] for line in logged if line["event"] == "provider_away")

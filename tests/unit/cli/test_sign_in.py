@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cli.config import OperatorConfig
 from cli.sign_in import SignIn, TokenUnreadable
+from common.config import SettingsInvalid, parse_settings
 
 FILES = {"certificate": Path("cert.pem"), "key": Path("key.pem")}
 
@@ -50,3 +52,10 @@ def test_a_token_is_not_shown():
 def test_what_is_no_token_is_said_before_a_call(token, why):
     with pytest.raises(TokenUnreadable, match=why):
         SignIn(authority=Path("ca.pem"), token=token).bearer_token()
+
+
+def test_settings_that_are_wrong_are_said_to_be_without_the_token():
+    tables = {"tls": {"authority": "ca.pem", "token": "secret.a.b", "key": "key.pem"}}
+    with pytest.raises(SettingsInvalid, match="needs certificate and key") as caught:
+        parse_settings(OperatorConfig, {"address": "a:1", **tables}, Path("operator.toml"))
+    assert "secret" not in str(caught.value)

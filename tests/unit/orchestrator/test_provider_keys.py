@@ -12,6 +12,7 @@ from orchestrator.provider_keys import Unusable, usable_keys
 
 P256 = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
+SHORT = rsa.generate_private_key(65537, 1024)  # noqa: S505
 
 
 def published(key, **changes: object) -> dict:
@@ -49,6 +50,7 @@ OTHERS = {
     "one without a name": published(P256.public_key(), kid=None),
     "one whose name is a number": published(P256.public_key(), kid=7),
     "a private one": published(P256),
+    "a short one of RSA": published(SHORT.public_key()),
     "one of P-384": published(P384.public_key()),
     "one of P-384 that says ES256": published(P384.public_key(), alg="ES256"),
     "one of Ed448": published(ed448.Ed448PrivateKey.generate().public_key(), alg="EdDSA"),
@@ -69,7 +71,12 @@ def test_of_two_keys_of_one_name_the_first_counts():
     assert found.key == ECAlgorithm(ECAlgorithm.SHA256).from_jwk(first)
 
 
-@pytest.mark.parametrize("found", [{}, {"keys": None}, {"keys": []}, {"keys": [1, "a", {}]}])
+@pytest.mark.parametrize("listed", [[], [1, "a", {}, None]])
+def test_a_provider_that_has_withdrawn_every_key_has_none(listed):
+    assert usable_keys({"keys": listed}) == {}
+
+
+@pytest.mark.parametrize("found", [{}, {"keys": None}, {"keys": {"k": {}}}])
 def test_what_holds_no_key_is_not_a_set_of_keys(found):
     with pytest.raises(Unusable):
         usable_keys(found)
