@@ -136,7 +136,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def identity_of(uri: str) -> Identity | None:
     """Return the identity that a certificate's URI names, or None if it is not one of ours."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # a host in brackets that is no address
+        return None
     role, _, name = parts.path.lstrip("/").partition("/")
     if parts.scheme != "fed" or role not in set(Role) or not is_name(name):
         return None

@@ -8,17 +8,22 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from common.certificates import Certificate
 from common.clock import SystemClock
+from common.membership import Member, Roll
 from common.protocol import Body, Chunk, LedgerHead
+from common.tls import Identity, Role
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from orchestrator.callers import Callers
 from orchestrator.config import Limits
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
+from orchestrator.roster import Roster
 from orchestrator.staging import Slot, Staging, UploadInProgress
 from orchestrator.uploads import BEGINNING
 from orchestrator.weight_store import (
@@ -86,7 +91,20 @@ OLDER_WRITES = {
     ),
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
+    "a revocation": lambda fence, _: roster(fence).revoke(Member(Role.GATEWAY, "a"), by="ada"),
+    "a certificate": lambda fence, _: note_certificate(fence),
 }
+
+
+def roster(fence: Fence) -> Roster:
+    return Roster(fence, SystemClock(), Callers(SystemClock()))
+
+
+def note_certificate(fence: Fence) -> None:
+    now = SystemClock().wall()
+    certificate = Certificate(Identity("acme", Role.GATEWAY, "a"), "1" * 64, now, now)
+    with fence.writing() as connection:
+        roster(fence).note(connection, certificate)
 
 
 def no_key():
@@ -104,6 +122,7 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
     assert head is None
+    assert roster(newer).roll() == Roll((), (), ())
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+from contextlib import suppress
+from datetime import UTC, datetime
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.certificates import IdentityUnclear, WeakKey, check_key
+from common.certificates import IdentityUnclear, WeakKey, certificate_of, check_key, read_chain
 from common.enrolment import (
     LONGEST_REQUEST,
     NotAFingerprint,
@@ -22,10 +26,15 @@ from common.enrolment import (
     read_fingerprint,
     read_request,
 )
-from common.issuing import new_key
-from common.tls import Identity, Role
+from common.errors import RequestError
+from common.issuing import make_root, new_key
+from common.tls import Identity, Role, identity_of
 
 IDENTITY = Identity("acme", Role.GATEWAY, "north")
+REQUEST = make_request(new_key(), IDENTITY)
+CERTIFICATE = make_root("acme", datetime(2026, 3, 1, tzinfo=UTC)).certificate.public_bytes(
+    Encoding.DER
+)
 TOKEN = Token(bytes(range(16)), "ab" * 32, "fed.example.org:8444", IDENTITY)
 
 
@@ -75,6 +84,31 @@ def test_bytes_are_a_request_or_refused(data):
     with pytest.raises(RequestMalformed):
         read_request(data)
     assert not is_bare(data)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(max_examples=500)
+@given(st.integers(0, 1), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=3))
+def test_what_others_made_is_read_or_refused_as_such(kind, changes):
+    """A request, or a certificate, with some of its bytes changed; nothing else is raised."""
+    data = bytearray((REQUEST, CERTIFICATE)[kind])
+    for place, byte in changes:
+        data[place % len(data)] = byte
+    with suppress(RequestError):
+        if kind:
+            certificate_of(read_chain(pem_of(data))[0])
+        else:
+            read_request(bytes(data))
+
+
+def pem_of(der: bytes) -> bytes:
+    body = base64.encodebytes(der).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n".encode()
+
+
+@pytest.mark.parametrize("uri", ["fed://[/gateway/a", "fed://[::1/gateway/a", "fed:", ""])
+def test_what_is_no_uri_names_nobody(uri):
+    assert identity_of(uri) is None
 
 
 def test_a_request_that_another_key_signed_is_refused():
