@@ -25,7 +25,7 @@ from common.clock import SystemClock
 from common.errors import RequestError
 from common.ids import is_name
 from common.issuing import Authority, Period, federation_of
-from common.key_files import write_new
+from common.key_files import replace_pair, write_new
 from common.tls import Identity, Role
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def renew_intermediate(root: Path, out: Path) -> None:
     _write_intermediate(out, signer, issuing.make_intermediate(signer, SystemClock().wall()))
 
 
-def issue(
+def issue(  # noqa: PLR0913 - all that a certificate says
     folder: Path,
     *,
     role: Role,
@@ -112,6 +112,7 @@ def issue(
     out: Path,
     hosts: Sequence[str] | None = None,
     days: int = CERTIFICATE_DAYS,
+    replace: bool = False,
 ) -> Identity:
     """Make a key and a certificate for it in `out`, signed by the intermediate authority.
 
@@ -122,6 +123,7 @@ def issue(
         out: a folder that holds none of ca.pem, cert.pem and key.pem.
         hosts: DNS names and addresses that an orchestrator is dialled by; None: `LOCAL_HOSTS`.
         days: how long the certificate is valid.
+        replace: put cert.pem and key.pem in place of those in `out`, as one.
 
     Returns:
         The identity that the certificate carries.
@@ -139,9 +141,11 @@ def issue(
     period = Period(SystemClock().wall(), timedelta(days=days))
     key, names = issuing.new_key(), hosts_of(role, hosts)
     certificate = issuing.certify(authority, key.public_key(), identity, period, names)
-    chain = to_pem([certificate, authority.certificate])
-    files = {"ca.pem": root, "key.pem": issuing.private_pem(key), "cert.pem": chain}
-    write_new(out, files)
+    chain, secret = to_pem([certificate, authority.certificate]), issuing.private_pem(key)
+    if replace:
+        replace_pair(out / "cert.pem", out / "key.pem", (chain, secret))
+    else:
+        write_new(out, {"ca.pem": root, "key.pem": secret, "cert.pem": chain})
     return identity
 
 

@@ -60,13 +60,18 @@ def issue(  # noqa: PLR0913 - options of a command line
         list[str] | None, typer.Option(help="A name or address the orchestrator is reached by.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="Days of validity.")] = 90,
+    replace: Annotated[  # noqa: FBT002 - an option of a command line
+        bool, typer.Option("--replace", help="Put it in place of the one in --out.")
+    ] = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Make a key here, and a certificate for it: for an orchestrator, a first admin, development.
 
     Everybody else makes the key where it is used: `fedgate enroll create`.
     """
-    identity = pki.issue(folder, role=role, name=name, hosts=host, out=out, days=days)
+    identity = pki.issue(
+        folder, role=role, name=name, hosts=host, out=out, days=days, replace=replace
+    )
     if output is Format.JSON:
         emit_json({"identity": identity.uri, "folder": out, "days": days})
     else:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -31,6 +31,11 @@ LEAST_RSA_BITS = 3072
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 LONGEST_CHAIN = 8  # certificates that are read of a file or an answer
 _KEPT = 1 << 12  # certificates of callers that are read once and not at every call
+
+MALFORMED = (  # what reading bytes that somebody else made may raise
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+)
 
 StrongKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -96,10 +101,14 @@ def member_certificate(pem: bytes) -> Certificate:
 
 
 def certificate_of(found: x509.Certificate) -> Certificate:
-    """Return what a certificate says; raise IdentityUnclear, WeakKey."""
-    check_key(found.public_key())
-    begins, ends = found.not_valid_before_utc, found.not_valid_after_utc
-    return Certificate(named_in(found.extensions), fingerprint(found), begins, ends)
+    """Return what a certificate says; raise what `member_certificate` does."""
+    try:
+        key, extensions = found.public_key(), found.extensions
+        begins, ends = found.not_valid_before_utc, found.not_valid_after_utc
+    except MALFORMED as error:
+        raise CertificateUnreadable("a field of it is not what X.509 has there") from error
+    check_key(key)
+    return Certificate(named_in(extensions), fingerprint(found), begins, ends)
 
 
 def named_in(extensions: x509.Extensions) -> Identity:
@@ -146,7 +155,7 @@ def read_chain(pem: bytes) -> list[x509.Certificate]:
     """Return the certificates in `pem`, in their order; raise CertificateUnreadable."""
     try:
         chain = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except MALFORMED as error:
         raise CertificateUnreadable("not PEM certificates") from error
     if len(chain) > LONGEST_CHAIN:
         raise CertificateUnreadable(f"{len(chain)} of them, at most {LONGEST_CHAIN} are read")
@@ -168,7 +177,7 @@ def check_chain(chain: Sequence[x509.Certificate], root: x509.Certificate) -> No
             raise ChainBroken(f"{signer.subject.rfc4514_string()!r} is no authority")
         try:
             signed.verify_directly_issued_by(signer)
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (*MALFORMED, InvalidSignature) as error:
             subject, issuer = signed.subject.rfc4514_string(), signer.subject.rfc4514_string()
             raise ChainBroken(f"{issuer!r} has not signed {subject!r}") from error
 

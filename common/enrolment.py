@@ -13,13 +13,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.certificates import check_key, named_in
+from common.certificates import MALFORMED, check_key, named_in
 from common.config import Address
 from common.errors import RequestError
 from common.ids import DIGEST_PATTERN, is_digest
@@ -152,7 +151,7 @@ def read_request(der: bytes) -> SigningRequest:
         request = x509.load_der_x509_csr(der)
         key, is_signed = request.public_key(), request.is_signature_valid
         extensions = request.extensions
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise RequestMalformed("it is not PKCS #10 in DER") from error
     if not is_signed:
         raise RequestMalformed("the key in it has not signed it")
@@ -181,7 +180,7 @@ def request_from_pem(pem: bytes) -> bytes:
     """Return the signing request in a file, DER; raise RequestMalformed."""
     try:
         return x509.load_pem_x509_csr(pem).public_bytes(Encoding.DER)
-    except ValueError as error:
+    except MALFORMED as error:
         raise RequestMalformed("the file holds none in PEM") from error
 
 

@@ -157,8 +157,8 @@ def identity_of(uri: str) -> Identity | None:
     """Return the identity that a certificate's URI names, or None if it is not one of ours."""
     try:
         parts = urlsplit(uri)
-    except ValueError:
-        return None  # such as fed://[
+    except ValueError:  # a host in brackets that is no address
+        return None
     role, _, name = parts.path.lstrip("/").partition("/")
     if parts.scheme != "fed" or role not in set(Role) or not is_name(name):
         return None

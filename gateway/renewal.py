@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.client import GrpcClient
 
 LOOK_S = 60.0  # between two looks at the time of day: a machine may have slept
+PAUSE = 10  # so many times as long after a renewal that failed
 
 log = structlog.get_logger()
 
@@ -33,14 +34,17 @@ class Renewal:
 
     async def run(self) -> NoReturn:
         """Renew for ever, and call with the newest; a renewal that fails is tried again."""
+        wait_s = self._look_s
         while True:
-            await self._clock.sleep_until(self._clock.now() + self._look_s)
+            await self._clock.sleep_until(self._clock.now() + wait_s)
+            wait_s = self._look_s
             try:
                 if due(present(self._files)) > self._clock.wall():
                     continue
                 ends = await renew_files(self._files, self._client.renew)
             except FederationError as error:
                 log.warning("certificate_not_renewed", why=str(error))
+                wait_s = PAUSE * self._look_s
                 continue
             self._client.redial()
             log.info("certificate_renewed", ends=ends.isoformat())

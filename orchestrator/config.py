@@ -69,7 +69,7 @@ class OidcSettings(BaseModel):
     roles: Annotated[dict[str, Role], Field(min_length=1), AfterValidator(_are_peoples)]  # by group
     groups_claim: str = "groups"  # where a token lists its holder's groups; dots lead into tables
     name_claim: str = "sub"  # where a token says who its holder is
-    address: Address = "127.0.0.1:8444"  # where people call; port 0: any free one
+    address: Address = "127.0.0.1:8445"  # where people call; port 0: any free one
     authority: Path | None = None  # of the provider's own certificate, PEM; None: the system's
 
 
@@ -87,7 +87,7 @@ class Enrolment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: Address = "127.0.0.1:8445"  # of the listener that asks for no client certificate
+    address: Address = "127.0.0.1:8444"  # of the listener that asks for no client certificate
     advertised: Address | None = None  # as tokens name it; None: `address`
     certificate: Path  # of the intermediate authority, PEM
     key: Path  # its private key, PEM

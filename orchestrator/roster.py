@@ -84,7 +84,8 @@ class Roster:
             if isinstance(whom, Member):
                 ours = select(CERTIFICATES.c.fingerprint).where(_of(CERTIFICATES, whom))
                 subjects += connection.execute(ours).scalars()
-                connection.execute(delete(ENROLMENT_TOKENS).where(_of(ENROLMENT_TOKENS, whom)))
+                unused = and_(_of(ENROLMENT_TOKENS, whom), ENROLMENT_TOKENS.c.used_for.is_(None))
+                connection.execute(delete(ENROLMENT_TOKENS).where(unused))
             connection.execute(delete(REVOCATIONS).where(REVOCATIONS.c.subject.in_(subjects)))
             rows = [{"subject": each, "revoked_by": by, "revoked_at": now} for each in subjects]
             connection.execute(insert(REVOCATIONS), rows)

@@ -28,6 +28,8 @@ COUNTERSIGNATURES = "gateway/countersignatures.py"
 LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
+ENROLMENTS = "orchestrator/enrolments.py"
+CALLERS = "orchestrator/callers.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
 TRUST = "gateway/trust.py"
 PLAN_SIGNATURE = "common/plan_signature.py"
@@ -46,6 +48,8 @@ ADAPTIVE_ROUNDS = "tests/service/gateway/test_adaptive_rounds.py"
 SIGNED_PLANS = "tests/service/orchestrator/test_signed_plans.py"
 STEP = "tests/unit/private_step/test_clipped.py"
 UNITS = "tests/service/gateway/test_unit_sensitivity.py"
+ENROLMENT = "tests/service/orchestrator/test_enrolment.py"
+REVOCATION = "tests/service/orchestrator/test_revocation.py"
 NETWORKS = (
     "tests/service/private_step/test_architectures.py"
     "::test_the_sum_of_a_random_network_is_the_naive_one"
@@ -452,5 +456,31 @@ BUGS = (
         faulty='                    "require": _REQUIRED, "verify_aud": False,\n',
         caught_by="tests/service/orchestrator/test_sign_in.py"
         "::test_a_token_that_says_something_else_is_refused_and_why_is_told",
+        "a token is worth a certificate twice",
+        ENROLMENTS,
+        "        if row.used_for not in {None, key_digest(request.key)}:",
+        "        if False:",
+        f"{ENROLMENT}::test_of_fifty_uses_of_a_token_at_once_one_succeeds",
+        "a token is worth a certificate in any name",
+        ENROLMENTS,
+        "    if request.identity != need:",
+        "    if False:",
+        f"{ENROLMENT}::test_a_token_is_for_the_member_it_was_made_for",
+        "an open stream outlives its caller's revocation",
+        CALLERS,
+        "                call.end(refusal)",
+        "                pass",
+        f"{REVOCATION}::test_an_open_stream_of_a_revoked_member_ends_at_once",
+        "a weak key is as good as a strong one",
+        "common/certificates.py",
+        "        if key.key_size >= LEAST_RSA_BITS:",
+        "        if key.key_size:",
+        "tests/unit/common/test_enrolment.py::test_a_request_for_a_weak_key_is_refused",
+        "of two files the certificate is swapped first, and a crash leaves none that fits",
+        "common/key_files.py",
+        "        for path in (key, certificate):",
+        "        for path in (certificate, key):",
+        "tests/service/test_renewal.py"
+        "::test_a_crash_while_files_are_swapped_leaves_a_pair_that_fits",
     ),
 )

@@ -149,6 +149,16 @@ async def test_what_another_intermediate_signs_is_of_the_same_federation(
     assert names == ["fed://clinics/gateway/south"]
 
 
+def test_a_key_is_replaced_where_that_is_asked_for(authority, issue):
+    files = issue(authority, Role.ORCHESTRATOR)
+    before = files.key.read_bytes()
+    out = files.key.parent
+    pki.issue(authority, role=Role.ORCHESTRATOR, name="north", out=out, replace=True)
+    assert files.key.read_bytes() != before
+    assert files.channel_credentials()
+    assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
+
+
 def test_a_folder_without_an_authority_is_named(tmp_path, issue):
     with pytest.raises(pki.NotAnAuthority, match="fedgate pki init"):
         issue(tmp_path / "nothing", Role.GATEWAY)

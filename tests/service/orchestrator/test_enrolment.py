@@ -119,6 +119,13 @@ async def test_tokens_and_revocations_outlive_a_restart(clinic):
                 await client.register(VERSIONS)
 
 
+async def test_a_token_is_for_the_member_it_was_made_for(sqlite):
+    token = await sqlite.token()
+    for other in (Identity("acme", Role.GATEWAY, "b"), Identity("acme", Role.ADMIN, "a")):
+        with pytest.raises(grpc.aio.AioRpcError, match="a name cannot be chosen"):
+            await ask(sqlite, token, identity=other)
+
+
 async def test_a_token_is_worth_nothing_after_its_time(sqlite):
     token = await sqlite.token(lifetime_s=60.0)
     sqlite.clock.ahead = timedelta(seconds=61)

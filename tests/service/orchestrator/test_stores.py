@@ -8,13 +8,16 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
+from common.certificates import Certificate
 from common.clock import SystemClock
+from common.membership import Member, Roll
 from common.protocol import Body, Chunk, LedgerHead
 from common.tls import Identity, Role
 from common.transfer import DigestMismatch, LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.auditing import process_started
+from orchestrator.callers import Callers
 from orchestrator.config import Limits
 from orchestrator.database import CONFIRMATIONS
 from orchestrator.events import RunCancelled, RunStarted
@@ -23,6 +26,7 @@ from orchestrator.four_eyes import FourEyes
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
+from orchestrator.roster import Roster
 from orchestrator.staging import Slot, Staging, UploadInProgress
 from orchestrator.uploads import BEGINNING
 from orchestrator.weight_store import (
@@ -102,7 +106,20 @@ OLDER_WRITES = {
     ).confirm(OLGA, CANCEL, CancelRunRequest(run_id="r")),
     "an audit record": lambda fence, _: audit_log(fence).record(process_started(1)),
     "a checkpoint": lambda fence, _: audit_log(fence).seal(),
+    "a revocation": lambda fence, _: roster(fence).revoke(Member(Role.GATEWAY, "a"), by="ada"),
+    "a certificate": lambda fence, _: note_certificate(fence),
 }
+
+
+def roster(fence: Fence) -> Roster:
+    return Roster(fence, SystemClock(), Callers(SystemClock()))
+
+
+def note_certificate(fence: Fence) -> None:
+    now = SystemClock().wall()
+    certificate = Certificate(Identity("acme", Role.GATEWAY, "a"), "1" * 64, now, now)
+    with fence.writing() as connection:
+        roster(fence).note(connection, certificate)
 
 
 def no_key():
@@ -123,6 +140,7 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
     with newer.reading() as connection:
         assert connection.execute(select(CONFIRMATIONS)).all() == []
     assert audit_log(newer).records(0) == audit_log(newer).checkpoints(0) == ()
+    assert roster(newer).roll() == Roll((), (), ())
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):
