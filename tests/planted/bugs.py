@@ -29,8 +29,11 @@ LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
+QUOTAS = "orchestrator/quotas.py"
+BUDGETS = "orchestrator/budgets.py"
 
 UNIT = "tests/unit/gateway"
+LIMITS = "tests/unit/orchestrator/test_quotas.py"
 EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
 ADAPTIVE_STEP = f"{UNIT}/test_adaptive_step.py"
@@ -366,5 +369,34 @@ BUGS = (
         faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
+    ),
+    Bug(
+        name="a rate that nobody keeps",
+        path=QUOTAS,
+        sound="        if wait_s:\n",
+        faulty="        if wait_s < 0:\n",
+        caught_by=f"{LIMITS}::test_a_request_beyond_the_rate_is_told_how_long_to_wait",
+    ),
+    Bug(
+        name="a call that keeps its place after its end",
+        path=QUOTAS,
+        sound="            use.uploads -= brings_body\n",
+        faulty="            use.uploads -= 0\n",
+        caught_by=f"{LIMITS}::test_a_call_that_failed_gives_its_place_back",
+    ),
+    Bug(
+        name="memory that is lent and never given back",
+        path=BUDGETS,
+        sound="        finally:\n            self.taken -= need\n",
+        faulty="        finally:\n",
+        caught_by=f"{LIMITS}::test_memory_is_lent_up_to_the_limit_and_given_back",
+    ),
+    Bug(
+        name="a disk that is filled to the last byte",
+        path=BUDGETS,
+        sound="        if free - need < self._reserve:\n",
+        faulty="        if free - need < 0:\n",
+        caught_by=f"{LIMITS}"
+        "::test_a_body_that_leaves_the_reserve_is_taken_and_one_byte_more_is_not",
     ),
 )
