@@ -26,14 +26,14 @@ from common.errors import (
 from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import Unauthenticated, check_caller
-from orchestrator.quotas import only_message
+from orchestrator.auth import Unauthenticated, check_caller, identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from google.protobuf.message import Message
 
+    from common.tls import Identity
     from orchestrator.auth import Context
     from orchestrator.quotas import Quotas, Use
 
@@ -146,9 +146,10 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         brings_body = reads_many and method.rpartition("/")[2] in OF_BODIES
 
         async def guarded(requests: Any, context: Context) -> Any:
-            async with self._answering(context, method, brings_body=brings_body) as use:
-                messages = self._quotas.messages(use, requests)
-                given = messages if reads_many else await only_message(messages, method)
+            async with (
+                self._answering(context, method, brings_body=brings_body) as use,
+                self._given(use, requests, method, reads_many=reads_many) as given,
+            ):
                 return await behaviour(given, context)
 
         return guarded
@@ -157,21 +158,42 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Callable[..., Any], method: str, *, reads_many: bool
     ) -> Callable[..., Any]:
         async def guarded(requests: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._answering(context, method, brings_body=False) as use:
-                messages = self._quotas.messages(use, requests)
-                given = messages if reads_many else await only_message(messages, method)
-                async with aclosing(behaviour(given, context)) as responses:
-                    async for response in responses:
-                        yield response
+            async with (
+                self._answering(context, method, brings_body=False) as use,
+                self._given(use, requests, method, reads_many=reads_many) as given,
+                aclosing(behaviour(given, context)) as responses,
+            ):
+                async for response in responses:
+                    yield response
 
         return guarded
+
+    def _caller(self, context: Context, method: str) -> Identity:
+        """Return who calls; what is refused for the caller's role counts as a call as well."""
+        connection = context.auth_context()
+        try:
+            return check_caller(connection, method, self._federation)
+        except PermissionRefused:
+            self._quotas.count(identity(connection))
+            raise
+
+    @asynccontextmanager
+    async def _given(
+        self, use: Use, requests: Any, method: str, *, reads_many: bool
+    ) -> AsyncIterator[Any]:
+        """Lend what a method's behaviour is given: its message, or a stream of them."""
+        if not reads_many:
+            yield await self._quotas.only_message(use, requests, method)
+            return
+        async with aclosing(self._quotas.messages(use, requests)) as messages:
+            yield messages
 
     @asynccontextmanager
     async def _answering(
         self, context: Context, method: str, *, brings_body: bool
     ) -> AsyncIterator[Use]:
         try:
-            caller = check_caller(context.auth_context(), method, self._federation)
+            caller = self._caller(context, method)
             with self._quotas.call(caller, brings_body=brings_body) as use:
                 yield use
         except FederationError as error:
