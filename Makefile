@@ -14,7 +14,7 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
-TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/poison tests/hosts
+TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
@@ -29,7 +29,7 @@ BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py req
 	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults hosts simulate poison system cover planted bench \
+.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover planted bench \
 	bench-competitors demo up down wheels sbom lock check clean
 
 help:  ## list these tasks
@@ -63,8 +63,12 @@ hosts: $(READY) $(GENERATED)  ## each process on a host of its own, over bad net
 	$(PYTEST) tests/hosts
 
 SEEDS ?= 0:300
+SECONDS ?= 1800
 BENCH ?=
 COMPETITORS := flower nvflare
+
+fuzz: $(READY) $(GENERATED)  ## look for inputs that break a reader; SECONDS=1800 for all; needs atheris
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 simulate: $(READY) $(GENERATED)  ## whole federations under faults, each from a seed; SEEDS=0:10000
 	$(BIN)/python -m tests.simulation $(SEEDS)

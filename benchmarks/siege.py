@@ -1,6 +1,6 @@
 """Whether rounds close while members of the federation attack it with all that is limited.
 
-    python -m benchmarks.siege [--half-open 1000] [--gateways 8] [--mib 1] [--rounds 5]
+    python -m benchmarks.siege [--half-open 1000] [--gateways 8] [--mib 1] [--rounds 100]
 
 One JSON line. The orchestrator, the gateways and the attackers are processes of their own, each
 caller with a certificate and mTLS. At once come: calls whose first message never does, ten times
@@ -114,7 +114,7 @@ def main(
     half_open: Annotated[int, typer.Option(help="Calls without a message at a time.")] = 1000,
     gateways: Annotated[int, typer.Option(help="That take part in the rounds.")] = 8,
     mib: Annotated[int, typer.Option(help="Size of the model in MiB.")] = 1,
-    rounds: Annotated[int, typer.Option(help="Rounds to measure, before and during.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds to measure, before and during.")] = 100,
 ) -> None:
     """Measure and print."""
     holding = ceil(half_open / LIMITS.streams)

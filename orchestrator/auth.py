@@ -123,6 +123,14 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
+def known(connection: Mapping[str, Iterable[bytes]]) -> Identity | None:
+    """Return who a connection's certificate names, or None."""
+    try:
+        return identity(connection)
+    except IdentityMissing:
+        return None
+
+
 def presented(connection: Mapping[str, Iterable[bytes]]) -> str:
     """Return the first name in a connection's certificate, whatever it is worth."""
     names = list(connection.get("x509_subject_alternative_name", []))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 MEMORY_PATIENCE_S = 5.0  # mostly somebody is done by then
 ROUND_WAIT_S = 30.0  # a round takes longer than that, mostly
-OF_A_DOWNLOAD = 4 * CHUNK_BYTES  # read, framed, copied by gRPC, and what it has not sent yet
-OF_AN_UPLOAD = 12 * CHUNK_BYTES  # what came, what a thread takes, and what comes meanwhile
+OF_A_DOWNLOAD = 3 * CHUNK_BYTES  # framed for it, copied by gRPC, and what is not sent yet
+OF_AN_UPLOAD = 10 * CHUNK_BYTES  # what came, what a thread takes, and what comes meanwhile
 
 
 class MemoryTaken(LimitReached):

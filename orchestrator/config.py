@@ -34,7 +34,7 @@ class Limits(BaseModel):
     bodies_per_round: Annotated[int, Field(ge=2)] = 16  # so many times its update, repeats counted
 
     # of all callers together
-    in_flight_mib: Annotated[int, Field(ge=32)] = 512  # bodies on their way in or out, in memory
+    in_flight_mib: Annotated[int, Field(ge=32)] = 2048  # bodies on their way in or out, in memory
     disk_reserve_mib: Annotated[int, Field(ge=0)] = 256  # that no body may take from the disks
     connections: Annotated[int, Field(ge=1)] = 4096
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -17,7 +17,7 @@ from common.errors import LimitReached, UnavailableError
 from common.wire_values import InvalidMessage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from common.tls import Identity
     from orchestrator.config import Limits
@@ -138,12 +138,12 @@ class Quotas:
         Raises:
             TooManyRequests, TooManyStreams, TooManyUploads: it goes beyond a limit.
         """
-        use = self._use(caller)
-        try:
-            self._admit(caller, use, brings_body=brings_body)
-        except LimitReached as error:
-            self._say(caller, use, error)
-            raise
+        use = self.count(caller)
+        with self._saying(caller, use):
+            if use.streams >= self._limits.streams:
+                raise TooManyStreams(caller, self._limits)
+            if brings_body and use.uploads >= self._limits.uploads:
+                raise TooManyUploads(caller, self._limits)
         use.streams += 1
         use.uploads += brings_body
         try:
@@ -152,29 +152,41 @@ class Quotas:
             use.streams -= 1
             use.uploads -= brings_body
 
+    def count(self, caller: Identity | None) -> Use:
+        """Count a call, whatever becomes of it; raise TooManyRequests."""
+        use = self._use(caller)
+        with self._saying(caller, use):
+            wait_s = use.bucket.take(self._now())
+            if wait_s:
+                raise TooManyRequests(caller, self._limits, wait_s)
+        return use
+
+    async def only_message(
+        self, use: Use, requests: AsyncIterator[MessageT], method: str
+    ) -> MessageT:
+        """Return the message of a call that brings one; raise SilentCall or NoMessage."""
+        first = await self._first(use, requests)
+        if first is None:
+            raise NoMessage(method)
+        return first
+
     async def messages(
         self, use: Use, requests: AsyncIterator[MessageT]
-    ) -> AsyncIterator[MessageT]:
+    ) -> AsyncGenerator[MessageT]:
         """Yield the messages of a call, of which the first must come soon; raise SilentCall."""
-        limit_s = self._limits.first_message_s
-        try:
-            async with asyncio.timeout(limit_s), use.messages:
-                first = await anext(requests, None)
-        except TimeoutError:
-            raise SilentCall(limit_s) from None
+        first = await self._first(use, requests)
         if first is not None:
             yield first
             async for request in requests:
                 yield request
 
-    def _admit(self, caller: Identity | None, use: Use, *, brings_body: bool) -> None:
-        wait_s = use.bucket.take(self._now())
-        if wait_s:
-            raise TooManyRequests(caller, self._limits, wait_s)
-        if use.streams >= self._limits.streams:
-            raise TooManyStreams(caller, self._limits)
-        if brings_body and use.uploads >= self._limits.uploads:
-            raise TooManyUploads(caller, self._limits)
+    async def _first(self, use: Use, requests: AsyncIterator[MessageT]) -> MessageT | None:
+        limit_s = self._limits.first_message_s
+        try:
+            async with asyncio.timeout(limit_s), use.messages:
+                return await anext(requests, None)
+        except TimeoutError:
+            raise SilentCall(limit_s) from None
 
     def _use(self, caller: Identity | None) -> Use:
         use = self._uses.get(caller)
@@ -192,21 +204,18 @@ class Quotas:
             if use.streams or not use.bucket.is_full(now)
         }
 
-    def _say(self, caller: Identity | None, use: Use, error: LimitReached) -> None:
-        """Log a refusal, not each of a flood."""
-        use.unsaid += 1
-        now = self._now()
-        if now - use.said_at >= SAID_AGAIN_S:
-            log.warning("limited", caller=_named(caller), times=use.unsaid, why=str(error))
-            use.said_at, use.unsaid = now, 0
-
-
-async def only_message(requests: AsyncIterator[Any], method: str) -> Any:
-    """Return the message of a call that brings one; raise NoMessage."""
-    request = await anext(requests, None)
-    if request is None:
-        raise NoMessage(method)
-    return request
+    @contextmanager
+    def _saying(self, caller: Identity | None, use: Use) -> Iterator[None]:
+        """Log a refusal inside the block, not each of a flood."""
+        try:
+            yield
+        except LimitReached as error:
+            use.unsaid += 1
+            now = self._now()
+            if now - use.said_at >= SAID_AGAIN_S:
+                log.warning("limited", caller=_named(caller), times=use.unsaid, why=str(error))
+                use.said_at, use.unsaid = now, 0
+            raise
 
 
 def _named(caller: Identity | None) -> str:

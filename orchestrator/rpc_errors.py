@@ -27,9 +27,8 @@ from common.errors import (
 from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import presented, set_caller
+from orchestrator.auth import known, presented, set_caller
 from orchestrator.callers import Unauthenticated
-from orchestrator.quotas import only_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -153,13 +152,13 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         brings_body = reads_many and method.rpartition("/")[2] in OF_BODIES
 
         async def guarded(requests: Any, context: Context) -> Any:
-            async with self._answering(context, method, brings_body=brings_body) as (call, use):
-                messages = self._quotas.messages(use, requests)
-                if reads_many:
-                    return await behaviour(messages, context)
-                request = await only_message(messages, method)
-                self._door.look_at(call, method, request)
-                return await behaviour(request, context)
+            async with (
+                self._answering(context, method, brings_body=brings_body) as (call, use),
+                self._given(use, requests, method, reads_many=reads_many) as given,
+            ):
+                if not reads_many:
+                    self._door.look_at(call, method, given)
+                return await behaviour(given, context)
 
         return guarded
 
@@ -167,15 +166,40 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Callable[..., Any], method: str, *, reads_many: bool
     ) -> Callable[..., Any]:
         async def guarded(requests: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._answering(context, method, brings_body=False) as (call, use):
-                messages = self._quotas.messages(use, requests)
-                given = messages if reads_many else await only_message(messages, method)
-                async with aclosing(behaviour(given, context)) as responses:
-                    async for response in responses:
-                        with call.outside():
-                            yield response
+            async with (
+                self._answering(context, method, brings_body=False) as (call, use),
+                self._given(use, requests, method, reads_many=reads_many) as given,
+                aclosing(behaviour(given, context)) as responses,
+            ):
+                async for response in responses:
+                    with call.outside():
+                        yield response
 
         return guarded
+
+    @asynccontextmanager
+    async def _admitted(self, context: Context, method: str) -> AsyncIterator[OpenCall]:
+        """Lend a call that the door lets in; one that it does not is on record, and counts as well."""
+        connection, admitted = context.auth_context(), self._door.admit(context, method)
+        async with AsyncExitStack() as stack:
+            with self._refused.noted(presented(connection), Action.CALL, {"method": method}):
+                try:
+                    call = await stack.enter_async_context(admitted)
+                except PermissionRefused:
+                    self._quotas.count(known(connection))
+                    raise
+            yield call
+
+    @asynccontextmanager
+    async def _given(
+        self, use: Use, requests: Any, method: str, *, reads_many: bool
+    ) -> AsyncIterator[Any]:
+        """Lend what a method's behaviour is given: its message, or a stream of them."""
+        if not reads_many:
+            yield await self._quotas.only_message(use, requests, method)
+            return
+        async with aclosing(self._quotas.messages(use, requests)) as messages:
+            yield messages
 
     @asynccontextmanager
     async def _answering(
@@ -184,9 +208,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         """Lend the call and what its caller has under way, if it is let in; answer errors."""
         try:
             async with AsyncExitStack() as stack:
-                who = presented(context.auth_context())
-                with self._refused.noted(who, Action.CALL, {"method": method}):
-                    call = await stack.enter_async_context(self._door.admit(context, method))
+                call = await stack.enter_async_context(self._admitted(context, method))
                 set_caller(call.caller)
                 use = self._quotas.call(call.caller, brings_body=brings_body)
                 yield call, stack.enter_context(use)

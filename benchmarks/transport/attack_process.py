@@ -77,7 +77,7 @@ class Attackers:
         )
 
     async def _hold(self, channel: grpc.aio.Channel) -> None:
-        begin = channel.stream_unary(METHOD, request_serializer=bytes)
+        begin: Any = channel.stream_unary(METHOD, request_serializer=bytes)
         while True:
             self._open += 1
             await self._end("half_open", begin(_never()))
@@ -85,7 +85,8 @@ class Attackers:
             await asyncio.sleep(PAUSE_S)
 
     async def _flood(self, channel: grpc.aio.Channel) -> None:
-        call, due = channel.unary_unary(METHOD, request_serializer=bytes), 0.0
+        call: Any = channel.unary_unary(METHOD, request_serializer=bytes)
+        due = 0.0
         under_way: set[asyncio.Task[None]] = set()
         while True:
             due += self._attack.calls_per_s * TICK_S
@@ -97,7 +98,8 @@ class Attackers:
             await asyncio.sleep(TICK_S)
 
     async def _bomb(self, channel: grpc.aio.Channel) -> None:
-        call, bomb = channel.unary_unary(METHOD), bytes(self._attack.bomb_mib * MIB)
+        call: Any = channel.unary_unary(METHOD)
+        bomb = bytes(self._attack.bomb_mib * MIB)
         while True:
             await self._end("bomb", call(bomb))
             await asyncio.sleep(PAUSE_S)
@@ -116,7 +118,10 @@ class Attackers:
         try:
             await call
         except grpc.aio.AioRpcError as error:
-            self._ended[f"{what} {error.code().name}"] += 1
+            ended = f"{what} {error.code().name}"
+            if ended not in self._ended:
+                print(ended, error.details(), flush=True)
+            self._ended[ended] += 1
         else:
             self._ended[f"{what} OK"] += 1
 

@@ -23,6 +23,7 @@ MORE_MIB = 256  # that all examples of a target together may take
 every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
 
+@pytest.mark.timeout(180)  # what is loaded at the first use takes its time on a busy machine
 @every_target
 def test_what_once_found_something_finds_nothing(target):
     with suppress(RequestError):
@@ -31,6 +32,7 @@ def test_what_once_found_something_finds_nothing(target):
         target.check(data)
 
 
+@pytest.mark.timeout(180)  # what is loaded at the first use takes its time on a busy machine
 @every_target
 def test_no_input_brings_another_error_than_ours_or_takes_long(target):
     with suppress(RequestError):

@@ -127,9 +127,9 @@ def call_upload(quotas: Quotas) -> None:
 
 
 def test_a_call_that_failed_gives_its_place_back(quotas):
-    with pytest.raises(ValueError, match="x"), quotas.call(ALICE, brings_body=True):
+    with pytest.raises(ValueError, match="x"), quotas.call(ALICE, brings_body=True) as use:
         raise ValueError("x")
-    call_upload(quotas)
+    assert (use.streams, use.uploads) == (0, 0)
 
 
 def test_callers_that_ask_for_nothing_are_forgotten(quotas, now):
