@@ -179,7 +179,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _admitted(self, context: Context, method: str) -> AsyncIterator[OpenCall]:
-        """Lend a call that the door lets in; one that it does not is on record, and counts as well."""
+        """Lend a call that the door lets in; another one is on record, and counts as well."""
         connection, admitted = context.auth_context(), self._door.admit(context, method)
         async with AsyncExitStack() as stack:
             with self._refused.noted(presented(connection), Action.CALL, {"method": method}):
