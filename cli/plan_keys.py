@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cli.pki import AlreadyThere, NotAName
-from common.certificates import identity_in
+from common.certificates import own_identity
 from common.errors import RequestError
 from common.ids import is_name
 from common.plan_signature import sign
@@ -52,18 +52,6 @@ class SigningKeyUnusable(RequestError):
         super().__init__(
             f"{path} cannot sign plans ({why}): it must hold an Ed25519 private key, PEM, without "
             "a password, as `fedgate plan keygen` makes it"
-        )
-
-
-class NobodysCertificate(RequestError):
-    """The operator's certificate does not say of which federation it is."""
-
-    field = "tls.certificate"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} names nobody of a federation (fed://<federation>/operator/<name>), so it is "
-            "not known for which one to sign: issue one with `fedgate pki issue --role operator`"
         )
 
 
@@ -109,14 +97,8 @@ def sign_plan(settings: OperatorConfig, run_id: RunId, plan_digest: PlanId) -> P
     """
     if settings.signing_key is None:
         raise SigningKeyMissing
-    key, certificate = signing_key(settings.signing_key), settings.tls.certificate
-    try:
-        who = identity_in(certificate.read_bytes())
-    except OSError as error:
-        raise NobodysCertificate(certificate) from error
-    if who is None:
-        raise NobodysCertificate(certificate)
-    return sign(key, who.federation, run_id, plan_digest)
+    federation = own_identity(settings.tls).federation
+    return sign(signing_key(settings.signing_key), federation, run_id, plan_digest)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from common import acceptance, plan_signature
 from common.acceptance import Acceptance, AcceptanceForged
-from common.certificates import identity_in, is_issued_by
-from common.errors import RequestError
+from common.certificates import is_issued_by, own_identity
 from common.ids import GatewayId, PlanId
 from common.plan_signature import PlanSignatureRefused
 from common.protocol import Effective
@@ -21,18 +20,6 @@ if TYPE_CHECKING:
     from common.tls import TlsFiles
 
 UNSIGNED = "the run is of before plans were signed, or somebody took the signature away"
-
-
-class FederationUnknown(RequestError):
-    """The caller's own certificate does not say of which federation it is."""
-
-    field = "tls.certificate"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "tls.certificate names nobody of a federation (fed://<federation>/<role>/<name>), so "
-            "it is not known whose signatures to look for: issue one with `fedgate pki issue`"
-        )
 
 
 @dataclass(frozen=True)
@@ -55,11 +42,9 @@ def verified(status: RunStatus, signatures: RunSignatures, tls: TlsFiles) -> Fin
         tls: the caller's own files: whose federation, and by which authority.
 
     Raises:
-        FederationUnknown: the caller's certificate does not say which federation.
+        NobodysCertificate: the caller's own does not say which federation.
     """
-    who = identity_in(tls.certificate.read_bytes())
-    if who is None:
-        raise FederationUnknown
+    who = own_identity(tls)
     run_id, digest, problems = status.run_id, plan_id(signatures.plan), list[str]()
     if digest != status.plan_digest:
         problems.append(f"the plan that is shown is {digest}, the run's is {status.plan_digest}")

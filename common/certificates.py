@@ -16,7 +16,7 @@ from common.errors import RequestError
 from common.tls import identity_of
 
 if TYPE_CHECKING:
-    from common.tls import Identity
+    from common.tls import Identity, TlsFiles
 
 SigningKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey
 
@@ -32,6 +32,34 @@ class KeyCannotSign(RequestError):
             "password: what is accepted is signed with it; have a certificate with such a key "
             "issued"
         )
+
+
+class NobodysCertificate(RequestError):
+    """A process's own certificate does not say who it is, or of which federation."""
+
+    field = "tls.certificate"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "tls.certificate names nobody of a federation (fed://<federation>/<role>/<name>), so "
+            "nothing can be signed or checked in a name: issue one with `fedgate pki issue`"
+        )
+
+
+def named_in(pem: bytes) -> Identity:
+    """Return who one's own certificate names; raise NobodysCertificate."""
+    identity = identity_in(pem)
+    if identity is None:
+        raise NobodysCertificate
+    return identity
+
+
+def own_identity(tls: TlsFiles) -> Identity:
+    """Return who one's own certificate names; raise NobodysCertificate."""
+    try:
+        return named_in(tls.certificate.read_bytes())
+    except OSError as error:
+        raise NobodysCertificate from error
 
 
 def identity_in(pem: bytes) -> Identity | None:

@@ -18,13 +18,13 @@ from cli.config import OperatorConfig
 from cli.main import app
 from cli.pki import AlreadyThere, NotAName
 from cli.plan_keys import (
-    NobodysCertificate,
     SigningKeyMissing,
     SigningKeyUnusable,
     make_signing_key,
     sign_plan,
     signing_key,
 )
+from common.certificates import NobodysCertificate
 from common.ids import RunId
 from common.plan_signature import check
 from common.tls import Role
