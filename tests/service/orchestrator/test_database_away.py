@@ -31,7 +31,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
 from tests.postgresql import Server
-from tests.signing import order
+from tests.signing import FEDERATION, order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -214,7 +214,7 @@ def test_a_process_that_was_superseded_meanwhile_halts(runs, engine, failing, co
 async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs, fence, failing):
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
-    operations = Operations(runs, store, Limits(), driven.append)
+    operations = Operations(FEDERATION, runs, store, Limits(), driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):
