@@ -29,18 +29,6 @@ class TokenUnreadable(RequestError):
         )
 
 
-class NobodysCertificate(RequestError):
-    """The operator's certificate does not say of which federation it is."""
-
-    field = "tls.certificate"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} names nobody of a federation (fed://<federation>/operator/<name>), so it is "
-            "not known of which one you are: issue one with `fedgate pki issue --role operator`"
-        )
-
-
 class SignIn(BaseModel):
     """The authority that is trusted, and a certificate with its key, or else a token."""
 
@@ -79,21 +67,18 @@ class SignIn(BaseModel):
             CertificateFileMissing, NobodysCertificate: neither says so.
         """
         # `fedgate serve` comes by this module and needs none of what reads certificates
-        from common.certificate_keys import identity_in  # noqa: PLC0415
+        from common.certificate_keys import NobodysCertificate, signer_in  # noqa: PLC0415
         from common.certificates import CertificateUnreadable, read_chain  # noqa: PLC0415
         from common.issuing import federation_of  # noqa: PLC0415
 
         if self.certificate is not None:
-            who = identity_in(read_file(self.certificate))
-            if who is None:
-                raise NobodysCertificate(self.certificate)
-            return who.federation
+            return signer_in(read_file(self.certificate)).federation
         try:
             found = federation_of(read_chain(read_file(self.authority))[0])
         except CertificateUnreadable as error:
-            raise NobodysCertificate(self.authority) from error
+            raise NobodysCertificate from error
         if not found:
-            raise NobodysCertificate(self.authority)
+            raise NobodysCertificate
         return found
 
     def channel_credentials(self) -> grpc.ChannelCredentials:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from common.certificate_keys import has_signed, identity_in, key_in, sign
+from common.certificate_keys import has_signed, identity_in, key_in, sign, signer_in
 from common.errors import RequestError
 from common.ids import GatewayId
 from common.tls import Identity, Role
@@ -53,18 +53,6 @@ class Acceptance:
         return DOMAIN + self.statement.encode()
 
 
-class NobodysCertificate(RequestError):
-    """A certificate that names nobody is to sign."""
-
-    field = "tls.certificate"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "tls.certificate names nobody of a federation (fed://<federation>/gateway/<name>), so "
-            "nothing can be accepted with it: issue one with `fedgate pki issue`"
-        )
-
-
 @dataclass(frozen=True)
 class Signer:
     """A certificate and its key, as they were when a channel was made with them."""
@@ -79,9 +67,7 @@ class Signer:
 
     def accept(self, run_id: RunId, plan_digest: PlanId, effective: Effective) -> bytes:
         """Return a signature under the acceptance of a plan; raise NobodysCertificate."""
-        who = identity_in(self.certificate)
-        if who is None:
-            raise NobodysCertificate
+        who = signer_in(self.certificate)
         said = Acceptance(who.federation, GatewayId(who.name), run_id, plan_digest, effective)
         return sign(key_in(self.key), said.signed)
 

@@ -37,6 +37,26 @@ class KeyCannotSign(RequestError):
         )
 
 
+class NobodysCertificate(RequestError):
+    """A process's own certificate does not say who it is, or of which federation."""
+
+    field = "tls.certificate"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "tls.certificate names nobody of a federation (fed://<federation>/<role>/<name>), so "
+            "nothing can be signed or checked in a name: have one issued that does"
+        )
+
+
+def signer_in(pem: bytes) -> Identity:
+    """Return who one's own certificate names; raise NobodysCertificate."""
+    identity = identity_in(pem)
+    if identity is None:
+        raise NobodysCertificate
+    return identity
+
+
 def identity_in(pem: bytes) -> Identity | None:
     """Return who a certificate names, or None where it is none, or names nobody of ours."""
     try:

@@ -24,7 +24,8 @@ from cli.plan_keys import (
     sign_plan,
     signing_key,
 )
-from cli.sign_in import NobodysCertificate, SignIn
+from cli.sign_in import SignIn
+from common.certificate_keys import NobodysCertificate
 from common.ids import RunId
 from common.key_files import AlreadyThere
 from common.plan_signature import check

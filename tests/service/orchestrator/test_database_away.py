@@ -34,7 +34,7 @@ from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
 from tests.on_record import audit_log, record_of
 from tests.postgresql import Server
-from tests.signing import order
+from tests.signing import FEDERATION, order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -218,7 +218,7 @@ async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
     room = Room(MemoryBudget(1 << 30), DiskReserve(SYSTEM_DISK, tmp_path, 0), Limits())
-    operations = Operations("acme", runs, store, audit_log(fence), room, driven.append)
+    operations = Operations(FEDERATION, runs, store, audit_log(fence), room, driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):

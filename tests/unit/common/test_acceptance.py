@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from common.acceptance import Acceptance, AcceptanceForged, NobodysCertificate, Signer, check
+from common.acceptance import Acceptance, AcceptanceForged, Signer, check
 from common.adaptive_clipping import AdaptiveClipping
-from common.certificate_keys import KeyCannotSign, has_signed
+from common.certificate_keys import KeyCannotSign, NobodysCertificate, has_signed
 from common.hyperparameters import Optimizer
 from common.ids import GatewayId, PlanId, RunId
 from common.protocol import Effective
