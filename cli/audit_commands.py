@@ -12,7 +12,7 @@ import typer
 from cli.audit_client import AuditClient
 from cli.config import operator_config
 from common.audit import Action
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json
 
 if TYPE_CHECKING:
     from cli.record_proof import Proof, Witness
@@ -56,9 +56,9 @@ def list_(
     if output is Format.JSON:
         emit_json({"records": [vars(record) for record in records]})
         return
-    columns = ("record", "at", "actor", "action", "outcome", "what")
-    rows = [(r.sequence, r.at, r.actor, r.action, r.outcome, _facts(r)) for r in records]
-    emit_table("records", columns, rows)
+    for record in records:
+        who = f"{record.sequence} {record.at} {record.actor}"
+        OUT.print(f"{who} {record.action} {record.outcome}: {_facts(record)}", markup=False)
 
 
 async def _records(after: int, config: Path | None) -> list[Record]:

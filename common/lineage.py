@@ -182,6 +182,20 @@ def to_bytes(statement: RoundStatement | ModelStatement) -> bytes:
     return canonical(said)
 
 
+def lineage_from(data: bytes) -> tuple[Signed, ...]:
+    """Return the statements in a file's lines; raise LineageBroken at the first that is none."""
+    lines, found = data.split(b"\n"), list[Signed]()
+    if last := lines.pop():
+        lines.append(last + b"\n")  # the file was cut off in it
+    for number, text in enumerate(lines, 1):
+        try:
+            found.append(Signed.from_text(text))
+        except (ValueError, KeyError, TypeError) as error:
+            name = f"the statement in line {number}"
+            raise LineageBroken(name, "it is not as it was written") from error
+    return tuple(found)
+
+
 def sign(key: Ed25519PrivateKey, statement: RoundStatement | ModelStatement) -> Signed:
     """Return the statement under the signature of `key`'s owner."""
     body = to_bytes(statement)
@@ -204,11 +218,6 @@ class Lineage:
     public_key: str  # whose word it is
     rounds: tuple[RoundStatement, ...]
     model: ModelStatement | None  # None: the run has not been completed
-
-    @property
-    def first_round(self) -> int:
-        """The round that it begins with; an older version published those before without."""
-        return self.rounds[0].round if self.rounds else 1
 
 
 def check_lineage(signed: Sequence[Signed], origin: Origin, key: str | None = None) -> Lineage:

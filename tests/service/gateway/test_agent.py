@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from cli.plan_file import complete
 from common.audit import Head, Sealed, sign
 from common.countersignature import countersign
+from common.errors import UnavailableError
 from common.hyperparameters import Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
@@ -34,6 +35,8 @@ from common.protocol import (
     Train,
     UploadState,
     Versions,
+    Wait,
+    WaitReason,
 )
 from common.randomness import InsecureSeed
 from common.retry import Backoff
@@ -458,3 +461,41 @@ def test_of_a_run_that_has_ended_nothing_stays_in_memory_while_another_goes_on(w
     assert list(gateway._runs) == [other]
     workshop.forget(other)
     assert not workshop._gateways
+
+
+WAIT = Wait(WaitReason.OTHERS)
+
+
+async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(workshop):
+    plan, initial = complete_plan()
+    words = [RunNews(RUN, published, WAIT) for published in (0, 1, 1, 2)]
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)
+    await run(workshop, fake)
+    assert fake.looks == [0, 1, 1]  # nothing was seen at first, record 1 since
+    assert workshop.record_head.sequence == 1
+
+
+async def test_another_story_of_the_audit_log_is_said_loudly_and_training_goes_on(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    workshop.see_record(Sealed(sign(KEY, "clinics", Head(1, "2" * 64), "before"), bytes(32)))
+    with capture_logs() as logged:
+        await run(workshop, fake)
+    (told,) = (e for e in logged if e["event"] == "audit_log_tells_another_story")
+    assert (told["log_level"], "does not follow" in told["why"]) == ("error", True)
+    assert len(fake.updates) == 1
+    assert workshop.record_head.hash == "2" * 64
+
+
+async def test_an_orchestrator_without_an_audit_log_is_worked_for_all_the_same(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+
+    async def unimplemented(_after: int) -> Sealed:
+        raise UnavailableError("Method not found!")
+
+    fake.get_checkpoint = unimplemented
+    await run(workshop, fake)
+    assert len(fake.updates) == 1
