@@ -28,10 +28,16 @@ COUNTERSIGNATURES = "gateway/countersignatures.py"
 LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
+ADMISSION = "orchestrator/admission.py"
+RUNNING_NORM = "orchestrator/running_norm.py"
+STEPS = "orchestrator/steps.py"
+SUBMISSIONS = "orchestrator/submissions.py"
+UPLOADS = "orchestrator/uploads.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
 
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
+GUARDS = "tests/service/orchestrator/test_guards.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
 ADAPTIVE_STEP = f"{UNIT}/test_adaptive_step.py"
 ADAPTIVE_ROUNDS = "tests/service/gateway/test_adaptive_rounds.py"
@@ -366,5 +372,49 @@ BUGS = (
         faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
+    ),
+    Bug(
+        name="an update that is added unchecked",
+        path=UPLOADS,
+        sound="        self.norm = self._check.finish(self._read)\n",
+        faulty="        self.norm = 0.0\n",
+        caught_by="tests/poison/test_validation.py::test_the_corpus_of_found_cases_is_refused",
+    ),
+    Bug(
+        name="norms that nobody clips",
+        path=SUBMISSIONS,
+        sound="factor(norm, state.norm_bound)",
+        faulty="1.0",
+        caught_by=f"{GUARDS}::test_what_is_above_the_bound_is_scaled_down_to_it",
+    ),
+    Bug(
+        name="a bound that moves while its round is open",
+        path=SUBMISSIONS,
+        sound="factor(norm, state.norm_bound)",
+        faulty="factor(norm, 3 * min([norm, *state.norms.values()]))",
+        caught_by=f"{GUARDS}::test_killed_in_any_place_of_a_round_the_weights_are_the_same",
+    ),
+    Bug(
+        name="an update from quarantine counted",
+        path=STEPS,
+        sound="        quarantined=also,\n",
+        faulty="        quarantined=(),\n",
+        caught_by=f"{GUARDS}::test_from_quarantine_an_update_is_received_checked_and_not_counted",
+    ),
+    Bug(
+        name="another gateway's bytes counted again",
+        path=ADMISSION,
+        sound="    if state.holder_of(digest) not in {None, gateway}:\n",
+        faulty="    if state.holder_of(digest) not in {None, *state.invited}:\n",
+        caught_by="tests/service/orchestrator/test_bad_updates.py"
+        "::test_of_two_gateways_with_the_same_bytes_the_first_is_counted",
+    ),
+    Bug(
+        name="a norm that depends on the pieces",
+        path=RUNNING_NORM,
+        sound="        self._keep(rest)\n",
+        faulty="        self._add(rest)\n",
+        caught_by="tests/unit/orchestrator/test_running_norm.py"
+        "::test_any_pieces_give_the_same_bits",
     ),
 )
