@@ -48,8 +48,8 @@ class UpdateNorm(BaseModel):
     """How large an update's L2 norm may be before it is scaled down.
 
     Source:
-        Sun et al. 2019, "Can You Really Backdoor Federated Learning?", section 4, for a mean of
-        updates that are clipped to a norm.
+        Sun et al. 2019, "Can You Really Backdoor Federated Learning?", for the mean of updates
+        that are clipped to a norm.
     """
 
     model_config = _FROZEN
