@@ -18,7 +18,7 @@ from common.accounting import (
     epsilon_replace_one,
     round_event,
 )
-from common.bad_updates import FACTOR, NormMode, Reputation, UpdateNorm
+from common.bad_updates import NormMode, Reputation, UpdateNorm
 from common.calibration import TargetOutOfReach, last_affordable_round, noise_for, rate_for
 from common.plan import Relation, Unit
 from common.wire_formats import WireFormat
@@ -144,8 +144,8 @@ def expected_clipped(plan: Plan) -> tuple[str, ...]:
     Noise is the wider the fewer units a batch has: a small site beside large ones stands out.
     """
     norms = {each.gateway: noise_norm(plan, each.gateway) for each in plan.participants}
-    usual = FACTOR * median(norms.values())
-    bound = usual if plan.update_norm.mode is NormMode.MEDIAN else plan.update_norm.bound
+    how = plan.update_norm
+    bound = how.factor * median(norms.values()) if how.mode is NormMode.MEDIAN else how.bound
     return tuple(name for name, norm in norms.items() if bound is not None and norm > bound)
 
 

@@ -85,7 +85,8 @@ def _guards(found: PlanCheck) -> str:
     norm = found.update_norm
     if norm.is_off:
         return "updates of any norm are averaged: one bad gateway can undo the model"
-    bound = f"{norm.bound:g}" if norm.bound is not None else "3 times the median of rounds before"
+    median = f"{norm.factor:g} times the median of rounds before"
+    bound = median if norm.bound is None else f"{norm.bound:g}"
     many = ", ".join(found.expected_clipped)
     meets = f"; expected above it for their noise alone: {many}" if many else ""
     return (

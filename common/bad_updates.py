@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FACTOR = 3.0  # of the median norm: what honest gateways with unlike data stay below
+FACTOR = 3.0  # times the median norm: what honest gateways with unlike data stay below
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -40,7 +40,7 @@ class NormMode(StrEnum):
     """Where the bound on an update's L2 norm comes from."""
 
     OFF = "off"
-    MEDIAN = "median"  # of the norms of earlier rounds, three times
+    MEDIAN = "median"  # of the norms of earlier rounds, times a factor
     FIXED = "fixed"
 
 
@@ -48,14 +48,15 @@ class UpdateNorm(BaseModel):
     """How large an update's L2 norm may be before it is scaled down.
 
     Source:
-        Sun et al. 2019, "Can You Really Backdoor Federated Learning?", section 4, for a mean of
-        updates that are clipped to a norm.
+        Sun et al. 2019, "Can You Really Backdoor Federated Learning?", for the mean of updates
+        that are clipped to a norm.
     """
 
     model_config = _FROZEN
 
     mode: NormMode = NormMode.MEDIAN
     bound: Annotated[float, Field(gt=0)] | None = None  # in the units of the weights; fixed only
+    factor: Annotated[float, Field(ge=1, le=10)] = FACTOR  # times the median
 
     @model_validator(mode="after")
     def _has_its_bound(self) -> Self:
@@ -76,8 +77,8 @@ class UpdateNorm(BaseModel):
 class Reputation(BaseModel):
     """From which score on a gateway is watched, and from which its updates are set aside.
 
-    A score is an exponential mean, see `orchestrator.reputation`: 0 where every update was counted
-    as it came, 0.5 where every one was scaled down, 1 where every one was refused.
+    A score is an exponential mean of the part of each update that was not taken, see
+    `orchestrator.reputation`: 0 where all were counted as they came, 1 where all were refused.
     """
 
     model_config = _FROZEN

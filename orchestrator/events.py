@@ -77,7 +77,7 @@ class UpdateAccepted:
     gateway: GatewayId
     digest: WeightsId
     remaining_s: float
-    norm: float | None = None  # its L2 norm as it was sent; None: the plan does not ask for it
+    norm: float | None = None  # its L2 norm as it was sent; None: recorded before norms were
 
 
 @dataclass(frozen=True)

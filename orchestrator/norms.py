@@ -10,7 +10,7 @@ from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING
 
-from common.bad_updates import FACTOR, NormMode
+from common.bad_updates import NormMode
 from common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def norm_bound(how: UpdateNorm, history: Sequence[Norms]) -> float | None:
     if how.mode is not NormMode.MEDIAN:
         return how.bound
     known = sorted(chain.from_iterable(history))
-    return (FACTOR * median(known) or None) if known else None
+    return (how.factor * median(known) or None) if known else None
 
 
 def factor(norm: float | None, bound: float | None) -> float:
@@ -53,11 +53,6 @@ def factor(norm: float | None, bound: float | None) -> float:
     if norm is None or bound is None or norm <= bound:
         return 1.0
     return bound / norm
-
-
-def is_clipped(norm: float | None, bound: float | None) -> bool:
-    """Whether an update of that norm is scaled down."""
-    return factor(norm, bound) < 1.0
 
 
 def check_norm(norm: float | None, bound: float | None) -> None:

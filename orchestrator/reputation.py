@@ -1,12 +1,13 @@
 r"""What a gateway's updates have come to: a fold over the published rounds, and nothing else.
 
-With :math:`x = 1` for an update that was refused, 1/2 for one that was scaled down and 0 for one
-that was taken as it came, a published round moves the gateway's score by
+With x the part of an update that was not taken (1 where it was refused, :math:`1 - b / n` where its
+norm n was above the bound b, else 0), a published round moves the gateway's score by
 
 .. math:: s \leftarrow s + \tfrac15 (x - s)
 
-A round in which it sent nothing leaves the score. By scaling down alone a score stays below 1/2:
-under the default thresholds a gateway with unlike data is watched for that, and never set aside.
+A round in which it sent nothing leaves the score. Under the default thresholds a gateway is set
+aside for refused updates, five in a row, or where its norm stays above two and a half times the
+bound: what honest gateways with unlike data do not reach.
 
 Who reaches `quarantine` stays there until a person releases it, which sets the score to 0. A score
 never changes a gateway's weight in the average: a good name can be farmed.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.bad_updates import Standing
-from orchestrator.norms import is_clipped
+from orchestrator.norms import factor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.rounds import Round
 
 RATE = 0.2
-REFUSED, CLIPPED, TAKEN = 1.0, 0.5, 0.0
+REFUSED = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def standing(record: Record, thresholds: Reputation) -> Standing:
 
 
 def _outcomes(state: Round) -> dict[GatewayId, float]:
-    seen = (*state.received, *state.set_aside)
+    """Return the part of each gateway's update that was not taken, or would not have been."""
     outcomes = {
-        gateway: CLIPPED if is_clipped(state.norms.get(gateway), state.norm_bound) else TAKEN
-        for gateway in seen
+        gateway: 1.0 - factor(state.norms.get(gateway), state.norm_bound)
+        for gateway in (*state.received, *state.set_aside)
     }
     return outcomes | dict.fromkeys(state.refused, REFUSED)
 
@@ -97,6 +98,6 @@ def _after(record: Record, outcome: float, thresholds: Reputation | None) -> Rec
     return Record(
         score=score,
         rounds_refused=record.rounds_refused + (outcome == REFUSED),
-        rounds_clipped=record.rounds_clipped + (outcome == CLIPPED),
+        rounds_clipped=record.rounds_clipped + (0.0 < outcome < REFUSED),
         is_in_quarantine=record.is_in_quarantine or is_beyond,
     )

@@ -131,14 +131,18 @@ class Round:
             return False
         if gateway in self.awaited:
             return True
-        return self.has_room and gateway not in self.answered
+        return self.has_room and not self.has_answered(gateway)
+
+    def has_answered(self, gateway: GatewayId) -> bool:
+        """Whether nothing more will come from `gateway`."""
+        said = (self.received, self.set_aside, self.refused, self.declined, self.lost)
+        return any(gateway in each for each in said)
 
     def holder_of(self, digest: str) -> GatewayId | None:
         """Return whose update of this round that one is, if it is here or was."""
         for held in (self.received, self.awaited, self.set_aside):
-            for gateway, each in held.items():
-                if each == digest:
-                    return gateway
+            if digest in held.values():
+                return next(gateway for gateway, each in held.items() if each == digest)
         return None
 
 

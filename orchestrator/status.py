@@ -57,7 +57,7 @@ def _gateway(run: Run, gateway: GatewayId, observed: Observed) -> GatewayStatus:
     return GatewayStatus(
         gateway=gateway,
         connected=gateway in observed.connected,
-        answered=run.round is not None and gateway in run.round.answered,
+        answered=run.round is not None and run.round.has_answered(gateway),
         rounds_invited=run.invitations.get(gateway, 0),
         rounds_counted=run.memberships.get(gateway, 0),
         answer=run.answers.get(gateway),

@@ -65,7 +65,6 @@ GUARDS = "tests/service/orchestrator/test_guards.py"
 BACKUP = "orchestrator/backup.py"
 BACKUPS = "tests/service/orchestrator/test_backup.py"
 
-
 @dataclass(frozen=True)
 class Bug:
     """A replacement of `sound` by `faulty` in `path`, and the test that must notice."""
@@ -80,7 +79,6 @@ class Bug:
     def module(self) -> str:
         """The faulty module's name."""
         return self.path.removesuffix(".py").replace("/", ".")
-
 
 BUGS = (
     Bug(

@@ -142,6 +142,8 @@ async def test_killed_in_any_place_of_a_round_the_weights_are_the_same(tmp_path,
     for order in ((0, 1, 2), (2, 1, 0)):
         folder = tmp_path / f"crashed{order[0]}"
         assert await half(folder, crashes=True, order=order) == undisturbed
+    backwards = tmp_path / "backwards"
+    assert await half(backwards, crashes=False, order=(2, 1, 0)) == undisturbed
 
 
 async def test_a_copy_is_a_copy_of_what_is_still_awaited_too(tmp_path):

@@ -28,6 +28,10 @@ def test_the_bound_is_three_times_the_median_of_the_rounds_before():
     assert norm_bound(MEDIAN, ((1.0, 2.0), (3.0, 10.0, 900.0))) == 9.0
 
 
+def test_a_plan_may_have_it_tighter():
+    assert norm_bound(UpdateNorm(factor=1.5), ((1.0, 2.0, 9.0),)) == 3.0
+
+
 def test_before_the_first_published_round_there_is_none():
     assert norm_bound(MEDIAN, ()) is None
 

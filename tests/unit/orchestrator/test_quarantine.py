@@ -198,12 +198,21 @@ def test_five_refused_rounds_in_a_row_lead_into_quarantine():
     assert opening.invited == NAMES
 
 
-def test_by_scaling_down_alone_nobody_is_set_aside():
+def test_a_site_that_is_scaled_down_somewhat_is_watched_and_never_set_aside():
     run = begun(count=100)
     for _ in range(100):
         run = round_of(run, accepted("a"), accepted("b"), accepted("c", 5.0))
     assert run.records.of("c").rounds_clipped == 99  # the first round has no bound
+    assert run.records.of("c").score == pytest.approx(1 - 3.0 / 5.0)  # what was not taken
     assert standing(run.records.of("c"), Reputation()) is Standing.WATCH
+
+
+def test_one_of_which_most_is_cut_off_round_after_round_is_set_aside():
+    run = begun()
+    while not run.records.quarantined:
+        run = round_of(run, accepted("a"), accepted("b"), accepted("c", 29.0))
+    assert run.published == 6
+    assert run.records.of("c").rounds_refused == 0
 
 
 def test_quarantine_lasts_until_a_person_ends_it():
