@@ -29,10 +29,12 @@ LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
+BACKUP = "orchestrator/backup.py"
 
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
+BACKUPS = "tests/service/orchestrator/test_backup.py"
 ADAPTIVE_STEP = f"{UNIT}/test_adaptive_step.py"
 ADAPTIVE_ROUNDS = "tests/service/gateway/test_adaptive_rounds.py"
 STEP = "tests/unit/private_step/test_clipped.py"
@@ -366,5 +368,35 @@ BUGS = (
         faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
+    ),
+    Bug(
+        name="damaged weights restored from a backup",
+        path=BACKUP,
+        sound="    if digest != source.name:\n",
+        faulty="    if len(digest) != len(source.name):\n",
+        caught_by=f"{BACKUPS}"
+        "::test_weights_that_were_damaged_in_a_backup_are_named_and_start_nothing",
+    ),
+    Bug(
+        name="a backup restored under the write-ahead log of another journal",
+        path=BACKUP,
+        sound='BESIDE = ("", "-wal", "-shm")',
+        faulty='BESIDE = ("",)',
+        caught_by=f"{BACKUPS}::test_what_is_there_is_not_overwritten",
+    ),
+    Bug(
+        name="a journal copied as a file while it is written",
+        path=BACKUP,
+        sound='            journal.execute("VACUUM INTO ?", (str(target),))\n',
+        faulty="            target.write_bytes(source.read_bytes())\n",
+        caught_by=f"{BACKUPS}::test_what_was_saved_is_put_back_whole",
+    ),
+    Bug(
+        name="a password that loses its spaces",
+        path="orchestrator/engines.py",
+        sound='.rstrip("\\r\\n")',
+        faulty=".strip()",
+        caught_by="tests/service/orchestrator/test_engines.py"
+        "::test_every_character_of_a_password_in_a_file_is_part_of_it",
     ),
 )
