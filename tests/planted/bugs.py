@@ -385,11 +385,11 @@ BUGS = (
         caught_by=f"{BACKUPS}::test_what_is_there_is_not_overwritten",
     ),
     Bug(
-        name="a journal copied as a file while it is written",
+        name="a damaged journal restored from a backup",
         path=BACKUP,
-        sound='            journal.execute("VACUUM INTO ?", (str(target),))\n',
-        faulty="            target.write_bytes(source.read_bytes())\n",
-        caught_by=f"{BACKUPS}::test_what_was_saved_is_put_back_whole",
+        sound="digest is not None and _digest(folder / name) != digest:",
+        faulty="digest is not None and not _digest(folder / name):",
+        caught_by=f"{BACKUPS}::test_a_backup_that_is_not_whole_is_refused_and_starts_nothing",
     ),
     Bug(
         name="a password that loses its spaces",
