@@ -24,7 +24,7 @@ def central(tmp_path):
     over = (ROOT / "deploy" / "reachable.yml", seeded(tmp_path))
     central = Stack(PROJECT, BASE, *over, PORT=PORT)
     central.up("orchestrator", "gateway-1", "gateway-2")
-    central.compose("up", "--detach", "start", timeout=600)
+    central.start_run()
     yield central
     central.down()
     assert central.left_behind() == []

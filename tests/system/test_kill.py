@@ -38,7 +38,7 @@ def password_in(folder: Path) -> str:
 
 def begun(stack: Stack) -> None:
     stack.up("orchestrator", *GATEWAYS)
-    stack.compose("up", "--detach", "start", timeout=600)
+    stack.start_run()
 
 
 @pytest.fixture(scope="module")
