@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from tests.system.engine import BASE, NEEDS_ENGINE, ROOT, Stack
-from tests.system.test_kill import seeded
+from tests.system.test_kill import ROUNDS, seeded
 
 PORT = "18443"
 PROJECT = "fedgate-central-test"
@@ -66,7 +66,7 @@ def test_a_gateway_alone_joins_from_another_network_and_keeps_its_keys(central, 
     assert not site.inspected()["gateway"]["HostConfig"]["PortBindings"]
     run = central.finished()
     assert run["state"] == "completed"
-    assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == 6
+    assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == ROUNDS
     del site.environment["KEYS"]  # needed once
     site.compose("down")
     site.up()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.engine import BASE, GATEWAYS, NEEDS_ENGINE, ROOT, Stack
 
-ROUNDS = 6
+ROUNDS = 40  # enough that a kill finds it going on
 POSTGRESQL = ROOT / "deploy" / "postgresql.yml"
 
 pytestmark = NEEDS_ENGINE
