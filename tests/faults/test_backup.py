@@ -17,12 +17,12 @@ IN_ROUND_2 = "gateway.ledger:Ledger.charge:before::2"
 
 
 @pytest.fixture
-def in_round_2(tmp_path):
+def in_round_2(request, tmp_path):
     """A run whose first round is published, and whose second waits for a gateway that was killed.
 
     The other two have sent what they trained.
     """
-    federation = Federation(tmp_path)
+    federation = Federation(tmp_path, **getattr(request, "param", {}))
     federation.start_orchestrator()
     federation.start_gateway(SITES[0], IN_ROUND_2)
     for site in SITES[1:]:
@@ -56,6 +56,7 @@ def test_a_run_goes_on_from_a_backup_to_the_same_model(in_round_2, undisturbed):
     assert in_round_2.completed() == undisturbed
 
 
+@pytest.mark.parametrize("in_round_2", [{"maximum": 4}], indirect=True)
 def test_a_backup_from_before_a_round_was_published_charges_nobody_twice(in_round_2):
     save(in_round_2)
     in_round_2.restart(SITES[0])

@@ -65,6 +65,7 @@ GUARDS = "tests/service/orchestrator/test_guards.py"
 BACKUP = "orchestrator/backup.py"
 BACKUPS = "tests/service/orchestrator/test_backup.py"
 
+
 @dataclass(frozen=True)
 class Bug:
     """A replacement of `sound` by `faulty` in `path`, and the test that must notice."""
@@ -79,6 +80,7 @@ class Bug:
     def module(self) -> str:
         """The faulty module's name."""
         return self.path.removesuffix(".py").replace("/", ".")
+
 
 BUGS = (
     Bug(

@@ -64,6 +64,10 @@ class Stack:
         """Return once these services, or all, are healthy."""
         self.compose("up", "--detach", "--wait", *services, timeout=1500)
 
+    def start_run(self) -> None:
+        """Do what the service `start` does, and return once it is done."""
+        self.compose("run", "--rm", "--no-TTY", "start", timeout=PATIENCE_S)
+
     def down(self) -> None:
         self.compose("down", "--volumes", timeout=300)
 

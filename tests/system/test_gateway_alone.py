@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from tests.system.engine import BASE, NEEDS_ENGINE, ROOT, Stack
-from tests.system.test_kill import seeded
+from tests.system.test_kill import ROUNDS, seeded
 
 PORT = "18443"
 PROJECT = "fedgate-central-test"
@@ -24,7 +24,7 @@ def central(tmp_path):
     over = (ROOT / "deploy" / "reachable.yml", seeded(tmp_path))
     central = Stack(PROJECT, BASE, *over, PORT=PORT)
     central.up("orchestrator", "gateway-1", "gateway-2")
-    central.compose("up", "--detach", "start", timeout=600)
+    central.start_run()
     yield central
     central.down()
     assert central.left_behind() == []
@@ -66,7 +66,7 @@ def test_a_gateway_alone_joins_from_another_network_and_keeps_its_keys(central, 
     assert not site.inspected()["gateway"]["HostConfig"]["PortBindings"]
     run = central.finished()
     assert run["state"] == "completed"
-    assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == 6
+    assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == ROUNDS
     del site.environment["KEYS"]  # needed once
     site.compose("down")
     site.up()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.engine import BASE, GATEWAYS, NEEDS_ENGINE, ROOT, Stack
 
-ROUNDS = 6
+ROUNDS = 40  # enough that a kill finds it going on
 POSTGRESQL = ROOT / "deploy" / "postgresql.yml"
 
 pytestmark = NEEDS_ENGINE
@@ -38,7 +38,7 @@ def password_in(folder: Path) -> str:
 
 def begun(stack: Stack) -> None:
     stack.up("orchestrator", *GATEWAYS)
-    stack.compose("up", "--detach", "start", timeout=600)
+    stack.start_run()
 
 
 @pytest.fixture(scope="module")
