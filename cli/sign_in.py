@@ -81,6 +81,22 @@ class SignIn(BaseModel):
             raise NobodysCertificate
         return found
 
+    def authorities(self) -> bytes:
+        """Return the certificates of those who sign members here, PEM.
+
+        They are the authority, and what lies between it and one's own certificate: gateways show
+        only theirs.
+
+        Raises:
+            CertificateFileMissing, CertificateUnreadable: they cannot be read.
+        """
+        from common.certificates import read_chain, to_pem  # noqa: PLC0415 - as above
+
+        roots = read_file(self.authority)
+        if self.certificate is None:
+            return roots
+        return roots + to_pem(read_chain(read_file(self.certificate))[1:])
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present the certificate, or send the token with every call.
 

@@ -9,7 +9,6 @@ from common import acceptance, plan_signature
 from common.acceptance import Acceptance, AcceptanceForged
 from common.certificate_keys import is_issued_by
 from common.ids import GatewayId, PlanId
-from common.key_files import read_file
 from common.plan_signature import PlanSignatureRefused
 from common.protocol import Effective
 from common.wire import plan_id
@@ -50,7 +49,7 @@ def verified(status: RunStatus, signatures: RunSignatures, tls: SignIn) -> Findi
     if digest != status.plan_digest:
         problems.append(f"the plan that is shown is {digest}, the run's is {status.plan_digest}")
     signer = _signer(signatures, federation, run_id, problems)
-    authorities, accepted = read_file(tls.authority), dict[str, Effective]()
+    authorities, accepted = tls.authorities(), dict[str, Effective]()
     for gateway in status.gateways:
         if not isinstance(gateway.answer, Effective):
             continue

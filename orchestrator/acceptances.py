@@ -48,7 +48,7 @@ def signed_by_caller(
     run_id, plan_digest = RunId(request.run_id), PlanId(request.plan_digest)
     gateway = GatewayId(caller.name)
     acceptance = Acceptance(caller.federation, gateway, run_id, plan_digest, answer)
-    chain = b"".join(connection.get("x509_pem_cert_chain", [])).decode()  # the caller's own first
-    signed = SignedAcceptance(acceptance.statement, request.signature.hex(), chain)
+    certificate = b"".join(connection.get("x509_pem_cert", [])).decode()
+    signed = SignedAcceptance(acceptance.statement, request.signature.hex(), certificate)
     check(signed, acceptance)
     return signed
