@@ -125,7 +125,8 @@ def methods_called(names: Iterable[str]) -> frozenset[str]:
 
 def _is_action(path: str) -> bool:
     """Whether some people and no gateway may ask for it, with one request that has one answer."""
-    if not PERMISSIONS[path] < PEOPLE:
+    roles = PERMISSIONS[path]
+    if not roles or not roles < PEOPLE:
         return False
     method = Descriptors().FindMethodByName(path.strip("/").replace("/", "."))
     return not (method.client_streaming or method.server_streaming)
