@@ -130,8 +130,9 @@ def methods_called(names: Iterable[str]) -> frozenset[str]:
 
 def _is_action(path: str) -> bool:
     """Whether some people and no gateway may ask for it, with one request that has one answer."""
-    if not PERMISSIONS[path] or not PERMISSIONS[path] < PEOPLE:
-        return False  # nobody's, or everybody's who looks on
+    roles = PERMISSIONS[path]
+    if not roles or not roles < PEOPLE:
+        return False
     method = Descriptors().FindMethodByName(path.strip("/").replace("/", "."))
     return not (method.client_streaming or method.server_streaming)
 

@@ -9,7 +9,6 @@ Source:
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -128,16 +127,16 @@ class Tokens:
             header = jwt.get_unverified_header(token)
         except PyJWTError as error:
             raise self._refused("is not a JWT") from error
-        algorithm = str(header.get("alg"))
+        words = {name: value for name, value in header.items() if isinstance(value, str)}
+        algorithm = words.get("alg", "")
         if algorithm not in ALGORITHMS:
-            raise self._refused(
-                f"is signed by {algorithm[:20]!r}, not by one of {', '.join(sorted(ALGORITHMS))}"
-            )
-        if str(header.get("typ", "jwt")).lower() not in _TYPES:
+            need = ", ".join(sorted(ALGORITHMS))
+            raise self._refused(f"is signed by {algorithm[:20]!r}, not by one of {need}")
+        if "typ" in header and words.get("typ", "").lower() not in _TYPES:
             raise self._refused("is made for another purpose")
-        if not isinstance(kid := header.get("kid"), str):
+        if "kid" not in words:
             raise self._refused("does not name its key (`kid`), as the provider must have it do")
-        return kid
+        return words["kid"]
 
     def _verified(self, token: str, key: PyJWK) -> dict[str, Any]:
         """Return the claims of a token that the key signed, for us; its times are not looked at."""
@@ -174,7 +173,7 @@ class Tokens:
     def _time(self, claims: dict[str, Any], name: str) -> float:
         value = claims[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or abs(value) > _LATEST:
+        if not is_number or not -_LATEST < value < _LATEST:  # nor is what is not a number
             raise self._refused(f"has a {name!r} that is no time")
         return float(value)
 

@@ -45,7 +45,7 @@ def test_what_can_be_listed_is_called_by_its_name():
 
 
 @pytest.mark.parametrize(
-    "name", ["Cancel", "ListRuns", "WatchRun", "UploadWeights", "Register", "Check", CANCEL]
+    "name", ["Cancel", "ListRuns", "WatchRun", "UploadWeights", "Register", "Check", "List", CANCEL]
 )
 def test_what_nobody_asks_for_twice_cannot_be_listed(name):
     with pytest.raises(NoSuchAction, match=r"it may name .*CancelRun.*StartRun"):
