@@ -156,13 +156,17 @@ async def _answering(
     clock: Clock,
 ) -> AsyncIterator[Listening]:
     """Answer calls inside the block; drain at its end."""
-    members = Members(config, orchestrator.fence, clock)
+    try:
+        members = Members(config, orchestrator.fence, clock)
+    except BaseException:
+        await orchestrator.close()
+        raise
     server = _server(config, orchestrator, state, members)
     try:
         address = bind(server, config.address, config.tls.server_credentials())
         orchestrator.start(restart_grace_s=config.restart_grace_s)
         await server.start()
-        async with members.watched_over(), members.enrolling():
+        async with members.watched_over(orchestrator.runs.halt), members.enrolling():
             for service in (*SERVICES, _WHOLE):
                 await state.set(service, _SERVING)
             write_atomically(config.address_file, address)
