@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from common.errors import RequestError
 from common.membership import Member
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from common.certificates import Certificate
     from common.clock import Clock
     from common.tls import Identity
-
-log = structlog.get_logger()
 
 
 class Unauthenticated(RequestError):

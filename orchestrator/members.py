@@ -23,7 +23,8 @@ from protos.federation.v1.enrolment_pb2_grpc import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from typing import NoReturn
 
     from common.clock import Clock
     from orchestrator.config import OrchestratorConfig
@@ -71,10 +72,16 @@ class Members:
         add_MembershipServiceServicer_to_server(service, server)
 
     @asynccontextmanager
-    async def watched_over(self) -> AsyncIterator[None]:
-        """Look for revocations inside the block."""
+    async def watched_over(self, halt: Callable[[BaseException], None]) -> AsyncIterator[None]:
+        """Look for revocations inside the block; `halt` if that breaks: nobody goes unwatched."""
+
+        def broke(looking: asyncio.Task[NoReturn]) -> None:
+            if not looking.cancelled() and (error := looking.exception()) is not None:
+                log.error("revocations_not_watched", exc_info=error)
+                halt(error)
+
         looking = asyncio.create_task(self.roster.keep_looking(), name="revocations")
-        looking.add_done_callback(_report)
+        looking.add_done_callback(broke)
         try:
             yield
         finally:
@@ -104,8 +111,3 @@ class Members:
         finally:
             self._config.enrolment_address_file.unlink(missing_ok=True)
             await server.stop(None)
-
-
-def _report(looking: asyncio.Task[None]) -> None:
-    if not looking.cancelled() and (error := looking.exception()) is not None:
-        log.error("revocations_not_watched", exc_info=error)

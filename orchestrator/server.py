@@ -148,7 +148,7 @@ async def listening(
             _closed(orchestrator),
             _entrances(config, orchestrator, state, clock) as (members, entrances),
             _answering(config, orchestrator, state, entrances) as addresses,
-            members.watched_over(),
+            members.watched_over(orchestrator.runs.halt),
             members.enrolling(),
         ):
             await _say_so(config, state, addresses)

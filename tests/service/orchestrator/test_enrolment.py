@@ -255,6 +255,20 @@ async def test_an_authority_of_another_root_is_refused_at_the_start(tmp_path):
             pass
 
 
+async def test_another_intermediate_signs_from_the_next_call_on_and_nobody_is_told(sqlite):
+    below = sqlite.folder / "pki" / "intermediate"
+    before = await sqlite.enrolled("a")
+    pki.renew_intermediate(sqlite.folder / "pki" / "root", sqlite.folder / "newer")
+    for path in (sqlite.folder / "newer").iterdir():
+        path.replace(below / path.name)
+    after = await sqlite.enrolled("a")
+    signers = {fingerprint(read_chain(read_file(f.certificate))[1]) for f in (before, after)}
+    assert len(signers) == 2
+    for files in (before, after):
+        async with GrpcClient(sqlite.address, files) as client:
+            assert (await client.register(VERSIONS)).gateway == "a"
+
+
 async def test_members_are_listed_with_what_they_have(sqlite):
     files = await sqlite.enrolled("a")
     await sqlite.token(Member(Role.VIEWER, "vera"))

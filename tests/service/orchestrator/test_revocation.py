@@ -20,7 +20,7 @@ from orchestrator.callers import Callers
 from orchestrator.roster import LOOK_S, Roster
 from orchestrator.server import listening
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
-from tests.fakes import VERSIONS
+from tests.fakes import VERSIONS, FakeClock
 from tests.members import GATEWAY_A, Clinic
 
 PATIENCE_S = 10.0  # what is promised
@@ -160,3 +160,17 @@ async def test_a_revocation_outlives_a_restart(tmp_path):
     async with listening(clinic.config) as server, GrpcClient(server.address, files) as client:
         with pytest.raises(PermissionRefused, match="was revoked"):
             await client.register(VERSIONS)
+
+
+async def test_an_orchestrator_that_can_no_longer_look_for_revocations_stops(tmp_path, monkeypatch):
+    clock = FakeClock()
+    async with listening(Clinic(tmp_path).config, clock=clock) as server:
+
+        def broken() -> int:
+            raise ValueError
+
+        monkeypatch.setattr(server.members.roster, "refresh", broken)
+        await asyncio.sleep(0)
+        clock.advance(LOOK_S)
+        await asyncio.wait_for(server.orchestrator.runs.halted.wait(), 10)
+        assert isinstance(server.orchestrator.runs.failure, ValueError)
