@@ -27,6 +27,7 @@ def serve_plainly() -> None:
     patch("orchestrator.server._bind", _bind).start()
     patch("orchestrator.rpc_errors.check_caller", lambda *_: None).start()
     patch("orchestrator.gateway_service.calling_gateway", _as_it_says).start()
+    patch("orchestrator.operator_service.calling", _as_it_says).start()
 
 
 def dialling_plainly(name: str) -> AbstractContextManager[object]:
