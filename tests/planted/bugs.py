@@ -367,4 +367,36 @@ BUGS = (
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
     ),
+    Bug(
+        name="a record's place is not looked at",
+        path="common/audit.py",
+        sound="    if record.sequence != following.sequence:\n",
+        faulty="    if record.sequence < 0:\n",
+        caught_by="tests/unit/common/test_audit.py"
+        "::test_a_record_chained_under_a_wrong_number_is_found",
+    ),
+    Bug(
+        name="a checkpoint that nobody signed",
+        path="gateway/audit_heads.py",
+        sound="    if not checkpoint.is_genuine():\n",
+        faulty="    if not checkpoint.signature:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof[forged]",
+    ),
+    Bug(
+        name="a fork is gone on from",
+        path="gateway/audit_heads.py",
+        sound="    if place != now:\n",
+        faulty="    if place.sequence != now.sequence:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof[another record 5]",
+    ),
+    Bug(
+        name="a record beside the event's transaction",
+        path="orchestrator/journal.py",
+        sound="            connection.execute(insert(EVENTS), rows)\n            also(connection)\n",
+        faulty="            connection.execute(insert(EVENTS), rows)\n",
+        caught_by="tests/service/orchestrator/test_record.py"
+        "::test_no_event_is_there_without_its_record[sqlite]",
+    ),
 )
