@@ -381,7 +381,7 @@ BUGS = (
         sound="    if not checkpoint.is_genuine():\n",
         faulty="    if not checkpoint.signature:\n",
         caught_by="tests/service/gateway/test_audit_heads.py"
-        "::test_another_story_is_refused_and_kept_as_its_own_proof[forged]",
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
     ),
     Bug(
         name="a fork is gone on from",
@@ -389,14 +389,14 @@ BUGS = (
         sound="    if place != now:\n",
         faulty="    if place.sequence != now.sequence:\n",
         caught_by="tests/service/gateway/test_audit_heads.py"
-        "::test_another_story_is_refused_and_kept_as_its_own_proof[another record 5]",
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
     ),
     Bug(
         name="a record beside the event's transaction",
         path="orchestrator/journal.py",
-        sound="            connection.execute(insert(EVENTS), rows)\n            also(connection)\n",
-        faulty="            connection.execute(insert(EVENTS), rows)\n",
+        sound="(insert(EVENTS), rows)\n            also(connection)\n",
+        faulty="(insert(EVENTS), rows)\n",
         caught_by="tests/service/orchestrator/test_record.py"
-        "::test_no_event_is_there_without_its_record[sqlite]",
+        "::test_no_event_is_there_without_its_record",
     ),
 )
