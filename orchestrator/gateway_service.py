@@ -11,7 +11,8 @@ from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.acceptances import signed_by_caller
-from orchestrator.auth import calling, calling_gateway
+from orchestrator.auditing import gateway_uri
+from orchestrator.auth import calling_gateway
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import gateway_pb2 as pb
@@ -93,8 +94,9 @@ class GatewayService(GatewayServiceServicer):
         if part_of(first) != "header":
             raise NotAHeader("SubmitUpdateRequest")
         header = wire.UPDATE_HEADER.from_message(first.header)
+        actor = gateway_uri(self._orchestrator.audit.federation, gateway)
         with self._orchestrator.refused_calls.noted(
-            calling().uri, Action.SUBMIT_UPDATE, update_facts(header)
+            actor, Action.SUBMIT_UPDATE, update_facts(header)
         ):
             receipt = await self._orchestrator.submissions.submit(
                 gateway,

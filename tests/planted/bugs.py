@@ -533,6 +533,38 @@ BUGS = (
         "::test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_recorded",
     ),
     Bug(
+        name="a record's place is not looked at",
+        path="common/audit.py",
+        sound="    if record.sequence != following.sequence:\n",
+        faulty="    if record.sequence < 0:\n",
+        caught_by="tests/unit/common/test_audit.py"
+        "::test_a_record_chained_under_a_wrong_number_is_found",
+    ),
+    Bug(
+        name="a checkpoint that nobody signed",
+        path="gateway/audit_heads.py",
+        sound="    if not checkpoint.is_genuine():\n",
+        faulty="    if not checkpoint.signature:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
+    ),
+    Bug(
+        name="a fork is gone on from",
+        path="gateway/audit_heads.py",
+        sound="    if place != now:\n",
+        faulty="    if place.sequence != now.sequence:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
+    ),
+    Bug(
+        name="a record beside the event's transaction",
+        path="orchestrator/journal.py",
+        sound="(insert(EVENTS), rows)\n            also(connection)\n",
+        faulty="(insert(EVENTS), rows)\n",
+        caught_by="tests/service/orchestrator/test_record.py"
+        "::test_no_event_is_there_without_its_record",
+    ),
+    Bug(
         name="an update that is added unchecked",
         path=UPLOADS,
         sound="        self.norm = self._check.finish(self._read)\n",
