@@ -208,10 +208,11 @@ class Submissions:
         try:
             update = await to_its_end(self._checking, upload.checked)
             state = round_for(live.run, gateway, header.key)
-            check_beside_others(state, gateway, header.body.digest, upload.norm)
+            norm = state.norms.get(gateway, upload.norm)
+            check_beside_others(state, gateway, header.body.digest, norm)
             if live.run.plan.keep_updates:
                 await to_its_end(self._checking, partial(upload.keep, self._weights))
-            await self._add(live, gateway, header, Checked(update, upload.norm))
+            await self._add(live, gateway, header, Checked(update, norm))
         except FederationError as error:
             self._refuse(live, gateway, header, error)
             raise

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tomli_w
+from typer.testing import CliRunner
 
+from cli.main import app
 from common import wire
 from common.bad_updates import NormMode, Reputation, Standing, UpdateNorm
 from common.errors import FederationError
 from common.ids import GatewayId, RunId
 from common.plan import Rounds, ServerOptimizer, Weighting
 from common.protocol import Body, RunState
+from common.tls import Role
 from orchestrator.config import Limits
 from orchestrator.norms import NormTooLarge
 from orchestrator.orchestrator import Orchestrator
@@ -219,6 +225,19 @@ async def test_a_person_releases_it_for_the_next_round(quarantined):
     assert [r.set_aside for r in await send_round(quarantined, 3, 2, 0, 1)] == [False] * 3
     status = await until(operator, lambda s: s.state is RunState.COMPLETED)
     assert [g.rounds_counted for g in status.gateways] == [3, 3, 1]
+
+
+async def test_the_command_releases_it(quarantined, tmp_path):
+    files = quarantined.authority.issue(Role.OPERATOR, "olga")
+    tables = {"address": quarantined.address, "tls": {name: str(path) for name, path in files}}
+    config = tmp_path / "operator.toml"
+    config.write_text(tomli_w.dumps(tables))
+    asked = ["run", "release", "r", "c", "--config", str(config), "--format", "json"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, asked)
+    status = json.loads(done.stdout.splitlines()[-1])  # the server's log may come before
+    assert [each["standing"] for each in status["gateways"]] == ["good"] * 3
+    refused = await asyncio.to_thread(CliRunner().invoke, app, [*asked[:3], "d", *asked[4:]])
+    assert refused.exit_code != 0
 
 
 async def test_a_release_names_a_gateway_of_a_run_that_goes_on(quarantined):
