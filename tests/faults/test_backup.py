@@ -70,6 +70,5 @@ def test_a_backup_from_before_a_round_was_published_charges_nobody_twice(in_roun
         ledger = in_round_2.ledger(site)
         assert [(c.terms.run, c.round) for c in ledger.charges()] == [(RUN, n) for n in (1, 2, 3)]
         ledger.close()
-        assert f"round 2 of run '{RUN}' was published and its keys are erased" in (
-            in_round_2.log(site)
-        )
+    said = f"round 2 of run '{RUN}' was published and its keys are erased"
+    assert any(said in in_round_2.log(site) for site in SITES)
