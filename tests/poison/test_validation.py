@@ -18,6 +18,7 @@ from tests.poison.rounds import Poisoned, poisoned
 CASES = 200  # for each format
 
 
+@pytest.mark.timeout(180)
 async def test_bad_updates_are_refused_each_reason_is_seen_and_the_honest_make_the_mean(tmp_path):
     reasons: set[str] = set()
     for wire_format in WireFormat:
