@@ -21,13 +21,17 @@ import numpy as np
 from common.errors import RequestError
 from common.ids import WeightsId
 from common.lineage import LineageBroken, Origin, check_lineage
+from common.protocol import Body
+from common.transfer import CHUNK_BYTES, digest_of
 from common.weights import check_header
 from common.wire import plan_from_bytes, plan_id
 from orchestrator.aggregation import Accumulator
+from orchestrator.checks import RunningCheck
 from orchestrator.database import open_database
 from orchestrator.decoding import Decoded
 from orchestrator.events import RoundPublished
 from orchestrator.fencing import Fence
+from orchestrator.norms import factor, norm_bound, remembered
 from orchestrator.publishing import complete, publish
 from orchestrator.rounds import Phase, Round
 from orchestrator.runs import Run, begin
@@ -141,6 +145,10 @@ class Replay:
         how = How.REPLAYED if statement.updates_kept else How.STATED
         if statement.updates_kept:
             self._compare(statement, await self._made_again(statement))
+        norms = (each.norm for each in statement.updates if each.norm is not None)
+        if not self._run.plan.update_norm.is_off:
+            known = remembered(self._run.norms, norms, statement.norm_bound)
+            self._run = replace(self._run, norms=known)
         self._run = replace(
             self._run,
             weights=statement.weights,
@@ -158,6 +166,9 @@ class Replay:
 
     async def _made_again(self, statement: RoundStatement) -> RoundPublished:
         plan = self._run.plan
+        if (bound := norm_bound(plan.update_norm, self._run.norms)) != statement.norm_bound:
+            problem = f"the bound on norms must be {bound!r}, not {statement.norm_bound!r}"
+            raise LineageBroken(statement.name, problem)
         total = Accumulator(plan.task.layout.size, statement.total_weight)
         for each in statement.updates:
             what = f"the update of {each.gateway} in round {statement.round}"
@@ -166,7 +177,11 @@ class Replay:
                     what, f"the plan gives it the weight {plan.weight(each.gateway)}"
                 )
             await self.take(each.digest, what)
-            total.add(each.gateway, _values(self._store.get(each.digest), plan, what), each.weight)
+            data = self._store.get(each.digest)
+            if each.norm is not None and (norm := _norm(data, plan, what)) != each.norm:
+                raise LineageBroken(what, f"its norm is {norm!r}, not {each.norm!r}")
+            scale = factor(each.norm, statement.norm_bound)
+            total.add(each.gateway, _values(data, plan, what), each.weight, scale)
         members = {each.gateway: each.digest for each in statement.updates}
         closing = Round(
             number=statement.round,
@@ -191,6 +206,17 @@ class Replay:
         if made.optimizer_state != statement.optimizer_state:
             what = f"the optimiser's state after round {statement.round}"
             raise LineageBroken(what, "made again it is another")
+
+
+def _norm(data: bytes, plan: Plan, what: str) -> float:
+    form = plan.update_form
+    check = RunningCheck(Body(digest_of(data), len(data)), form)
+    for start in range(0, len(data), CHUNK_BYTES):
+        check.see(data[start : start + CHUNK_BYTES])
+    try:
+        return check.finish(lambda offset, length: memoryview(data)[offset : offset + length])
+    except RequestError as error:
+        raise LineageBroken(what, str(error)) from error
 
 
 def _values(data: bytes, plan: Plan, what: str) -> Decoded:

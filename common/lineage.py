@@ -56,6 +56,7 @@ class Included:
     gateway: CheckedGatewayId
     digest: CheckedWeightsId  # BLAKE3 of its bytes
     weight: Count
+    norm: float | None = None  # L2, of what came; None: the plan bounds none
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class RoundStatement:
     updates: tuple[Included, ...]
     updates_kept: bool
     total_weight: Count  # of everyone invited, by which the fixed point is scaled
+    norm_bound: float | None  # beyond which an update was scaled down to it; None: there was none
     strategy: Literal["fed_avg"]
     server: ServerOptimizer
     software: str

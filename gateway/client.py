@@ -67,6 +67,7 @@ class GrpcClient(Client):
         self._manifest = manifest
         self._watching: Any = None  # the call of the newest Watch
         super().__init__(addresses, tls, http2)
+        self._files = tls
         self._signer = Signer.of(tls)  # with the very key that the channels present
 
     def _use(self, channel: grpc.aio.Channel) -> None:
@@ -78,6 +79,7 @@ class GrpcClient(Client):
     def redial(self) -> None:
         """Connect anew, with the files as they are now; a Watch ends, and nothing else does."""
         super().redial()
+        self._signer = Signer.of(self._files)
         if self._watching is not None:
             self._watching.cancel()
 

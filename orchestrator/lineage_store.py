@@ -99,11 +99,17 @@ def _of_round(run: Run, event: RoundPublished, federation: str, previous: str) -
         attempt=closed.attempt,
         parent=closed.parent,
         updates=tuple(
-            Included(gateway, closed.received[gateway], plan.weight(gateway))
+            Included(
+                gateway,
+                closed.received[gateway],
+                plan.weight(gateway),
+                closed.norms.get(gateway),
+            )
             for gateway in sorted(event.members)
         ),
         updates_kept=plan.keep_updates,
         total_weight=sum(plan.weight(gateway) for gateway in closed.invited),
+        norm_bound=closed.norm_bound,
         strategy="fed_avg",
         server=plan.server,
         software=SOFTWARE_VERSION,

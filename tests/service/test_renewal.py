@@ -28,14 +28,14 @@ from common.key_files import KeyDoesNotFit, KeysNotWritten, read_file, read_pair
 from common.protocol import RunState
 from common.renewing import due, present, renew_files
 from common.tls import Identity, Role, TlsFiles
-from common.wire import plan_to_bytes
 from gateway.client import GrpcClient
 from gateway.renewal import Renewal
 from gateway.workshop import Workshop
 from orchestrator.config import Enrolment
 from tests.at_work import SITE, at_work, plan_for, settings
-from tests.fakes import VERSIONS, FakeClock
+from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, FakeClock, FakeGateway, plan_of
 from tests.members import GATEWAY_A, Clinic, files_in
+from tests.signing import order
 from tests.tiny_task import TinyTask
 
 LABELS = ("no", "yes")
@@ -116,7 +116,7 @@ async def test_a_gateway_that_renews_after_every_round_loses_none(clinic, tmp_pa
         OperatorClient(clinic.address, clinic.issue(Role.OPERATOR, "olga")) as operator,
     ):
         await operator.upload_weights(initial.to_bytes())
-        await operator.start_run(RunId("r"), plan_to_bytes(plan))
+        await operator.start_run(*order("r", plan))
         published, status = 0, None
         async with asyncio.timeout(50):
             async for status, _ in operator.watch_run(RunId("r")):
@@ -128,6 +128,22 @@ async def test_a_gateway_that_renews_after_every_round_loses_none(clinic, tmp_pa
     assert (status.state, status.gateways[0].rounds_counted) == (RunState.COMPLETED, 4)
     assert len(used) >= 3
     assert charged(tmp_path / "site") == [("r", 1), ("r", 2), ("r", 3), ("r", 4)]
+
+
+async def test_after_a_renewal_a_plan_is_accepted_with_the_new_key(clinic):
+    files, operator_files = await clinic.enrolled("a"), clinic.issue(Role.OPERATOR, "olga")
+    async with (
+        GrpcClient(clinic.address, files) as client,
+        OperatorClient(clinic.address, operator_files) as operator,
+    ):
+        await renew_files(files, client.renew)
+        client.redial()
+        await client.register(VERSIONS)
+        await operator.upload_weights(INITIAL.to_bytes())
+        await operator.start_run(*order("r", plan_of("a", "b")))
+        await FakeGateway("a", client).accept("r")
+        status, _ = await operator.run(RunId("r"))
+    assert status.gateways[0].answer == EFFECTIVE
 
 
 def charged(state: Path) -> list[tuple[str, int]]:
