@@ -16,6 +16,8 @@ issue orchestrator orchestrator --host orchestrator --host localhost ${DIALLED:+
 issue operator operator
 [ -e /keys/signing/plan-signing.key ] ||
     fedgate plan keygen --name operator --out /keys/signing
+issue admin admin  # who lets others in: `fedgate enroll`
+[ -e /keys/enrolment/key.pem ] || cp /keys/authority/intermediate/*.pem /keys/enrolment/
 for number in 1 2 3; do
     issue gateway "gateway-$number"
     cp /keys/signing/plan-signing.pub "/keys/gateway-$number/plan-signers"

@@ -54,7 +54,7 @@ def can_dial(lab: Lab, number: int, to: int, port: int) -> bool:
     return True
 
 
-def test_gateways_that_nobody_can_dial_complete_a_run(tmp_path):
+def test_gateways_that_enrol_by_token_and_that_nobody_can_dial_complete_a_run(tmp_path):
     sites, listening = ("alder", "birch", "cedar"), 9000
     with Lab(4) as lab:
         federation = Federation(lab, tmp_path, TINY, sites)
@@ -64,7 +64,9 @@ def test_gateways_that_nobody_can_dial_complete_a_run(tmp_path):
             federation.until(partial(can_dial, lab, ORCHESTRATOR, host, listening), "it is open")
             lab.close(host)
             assert not can_dial(lab, ORCHESTRATOR, host, listening)
+        federation.open_enrolment()
         federation.start_orchestrator()
+        federation.enrol_gateways()
         federation.start_gateways()
         federation.start_run(count=3)
         assert federation.counted() == {"alder": 3, "birch": 3, "cedar": 3}

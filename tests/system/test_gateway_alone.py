@@ -6,13 +6,14 @@ import io
 import json
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from tests.system.engine import BASE, NEEDS_ENGINE, ROOT, Stack
 from tests.system.test_kill import ROUNDS, seeded
 
-PORT = "18443"
+PORT, ENROLMENT_PORT = "18443", "18444"
 PROJECT = "fedgate-central-test"
 
 pytestmark = NEEDS_ENGINE
@@ -22,7 +23,8 @@ pytestmark = NEEDS_ENGINE
 def central(tmp_path):
     """A federation that waits for its third gateway; its orchestrator can be reached by a port."""
     over = (ROOT / "deploy" / "reachable.yml", seeded(tmp_path))
-    central = Stack(PROJECT, BASE, *over, PORT=PORT)
+    ports = {"PORT": PORT, "ENROLMENT_PORT": ENROLMENT_PORT}
+    central = Stack(PROJECT, BASE, *over, **ports)
     central.up("orchestrator", "gateway-1", "gateway-2")
     central.start_run()
     yield central
@@ -30,16 +32,30 @@ def central(tmp_path):
     assert central.left_behind() == []
 
 
-@pytest.fixture
-def site(central, tmp_path):
-    """What a site has: the file, its settings, a folder of keys that somebody brought."""
+def with_token(central: Stack) -> dict[str, str]:
+    """Return the token that an admin makes for the site."""
+    admin = "FEDGATE_OPERATOR_CONFIG=/etc/fedgate/admin.toml"
+    create = ("fedgate", "enroll", "create", "gateway-3", "--format", "json")
+    return {"TOKEN": json.loads(central.inside("orchestrator", "env", admin, *create))["token"]}
+
+
+def with_keys(folder: Path) -> dict[str, str]:
+    """Return the folder of keys that somebody has brought to the site."""
     volume = f"{PROJECT}_gateway-3-keys:/keys:ro"
     copy = ["docker", "run", "--rm", "-v", volume, "fedgate-gateway", "tar", "-C", "/keys", "-c"]
     taken = subprocess.run([*copy, "."], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(taken)) as keys:
-        keys.extractall(tmp_path / "keys", filter="data")
-    for path in (tmp_path / "keys", *(tmp_path / "keys").iterdir()):
+        keys.extractall(folder / "keys", filter="data")
+    for path in (folder / "keys", *(folder / "keys").iterdir()):
         path.chmod(0o755 if path.is_dir() else 0o644)
+    return {"KEYS": str(folder / "keys")}
+
+
+@pytest.fixture(params=["token", "keys"])
+def site(request, central, tmp_path):
+    """What a site has: the file, its settings, and a token or a folder of keys."""
+    by_token = request.param == "token"
+    given = with_token(central) if by_token else with_keys(tmp_path)
     settings = (ROOT / "deploy" / "compose" / "gateway.toml").read_text()
     settings = settings.replace("orchestrator:8443", f"orchestrator:{PORT}")
     settings = settings.replace('"letters"', '"letters"\nsite = "lakeland-clinic"')
@@ -53,8 +69,7 @@ def site(central, tmp_path):
         json.dumps({"services": {"gateway": reach, "enrol": {"extra_hosts": reach["extra_hosts"]}}})
     )
     files = (ROOT / "deploy" / "gateway.yml", tmp_path / "reach.json")
-    given = {"CONFIG": str(tmp_path / "gateway.toml"), "KEYS": str(tmp_path / "keys")}
-    site = Stack("fedgate-alone-test", *files, **given)
+    site = Stack("fedgate-alone-test", *files, CONFIG=str(tmp_path / "gateway.toml"), **given)
     yield site
     site.down()
     assert site.left_behind() == []
@@ -67,7 +82,8 @@ def test_a_gateway_alone_joins_from_another_network_and_keeps_its_keys(central, 
     run = central.finished()
     assert run["state"] == "completed"
     assert {g["gateway"]: g["rounds_counted"] for g in run["gateways"]}["gateway-3"] == ROUNDS
-    del site.environment["KEYS"]  # needed once
+    for once in ("KEYS", "TOKEN"):  # not needed again
+        site.environment.pop(once, None)
     site.compose("down")
     site.up()
     assert site.services()["gateway"]["Health"] == "healthy"

@@ -22,6 +22,7 @@ from common.key_files import AlreadyThere, read_file, write_new
 from common.membership import Member
 from common.tls import Identity, Role
 from gateway.client import GrpcClient
+from orchestrator.engines import url_of
 from orchestrator.enrolments import NotTheAuthority
 from orchestrator.server import listening
 from protos.federation.v1 import enrolment_pb2 as pb
@@ -72,7 +73,7 @@ async def test_the_private_key_is_made_here_and_the_secret_is_kept_nowhere_there
     async with clinic.serving():
         token = await clinic.token()
         await enrol(token, KeyFolder(tmp_path / "keys"))
-    engine = create_engine(clinic.config.database_url)
+    engine = create_engine(url_of(clinic.config))
     with engine.connect() as connection:
         rows = str(connection.execute(text("select * from enrolment_tokens")).all())
     engine.dispose()
