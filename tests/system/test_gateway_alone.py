@@ -59,6 +59,9 @@ def site(request, central, tmp_path):
     settings = (ROOT / "deploy" / "compose" / "gateway.toml").read_text()
     settings = settings.replace("orchestrator:8443", f"orchestrator:{PORT}")
     settings = settings.replace('"letters"', '"letters"\nsite = "lakeland-clinic"')
+    settings = settings.replace("/keys/gateway/plan-signers", "/etc/fedgate/plan-keys")
+    plan_keys = tmp_path / "plan-keys"
+    plan_keys.write_text(central.inside("gateway-1", "cat", "/keys/gateway/plan-signers"))
     (tmp_path / "gateway.toml").write_text(settings)
     run = ["fedgate-gateway", "run", "--config", "/etc/fedgate/gateway.toml"]
     reach = {
@@ -69,7 +72,8 @@ def site(request, central, tmp_path):
         json.dumps({"services": {"gateway": reach, "enrol": {"extra_hosts": reach["extra_hosts"]}}})
     )
     files = (ROOT / "deploy" / "gateway.yml", tmp_path / "reach.json")
-    site = Stack("fedgate-alone-test", *files, CONFIG=str(tmp_path / "gateway.toml"), **given)
+    beside = {"CONFIG": str(tmp_path / "gateway.toml"), "PLAN_KEYS": str(plan_keys)}
+    site = Stack("fedgate-alone-test", *files, **beside, **given)
     yield site
     site.down()
     assert site.left_behind() == []
@@ -90,8 +94,9 @@ def test_a_gateway_alone_joins_from_another_network_and_keeps_its_keys(central, 
 
 
 def test_a_gateway_without_keys_is_told_what_it_needs(tmp_path):
-    (tmp_path / "gateway.toml").write_text("")
-    given = {"CONFIG": str(tmp_path / "gateway.toml")}
+    for name in ("gateway.toml", "plan-keys"):
+        (tmp_path / name).write_text("")
+    given = {"CONFIG": str(tmp_path / "gateway.toml"), "PLAN_KEYS": str(tmp_path / "plan-keys")}
     site = Stack("fedgate-keyless-test", ROOT / "deploy" / "gateway.yml", **given)
     try:
         with pytest.raises(AssertionError, match="didn't complete successfully"):
