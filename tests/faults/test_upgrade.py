@@ -7,13 +7,15 @@ import tarfile
 import pytest
 from sqlalchemy import create_engine, select
 
+from cli.operator_client import OperatorClient
 from common.protocol import RunState
 from common.schema import REVISIONS
 from gateway.ledger_tables import SCHEMA as LEDGER
-from orchestrator.database import EVENTS
+from orchestrator.database import EVENTS, RUNS
 from orchestrator.database import SCHEMA as JOURNAL
-from tests.faults.federation import SITES, Federation
+from tests.faults.federation import RUN, SITES, Federation
 from tests.faults.older import FOLDER, TASK
+from tests.signing import order
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -46,10 +48,21 @@ def revision(url: str) -> str:
         engine.dispose()
 
 
+def sign(federation: Federation) -> None:
+    """Start the run again, under the same plan: earlier versions signed none."""
+    (plan,) = federation._journal(select(RUNS.c.plan))[0]
+
+    async def start(client: OperatorClient) -> None:
+        await client.start_run(*order(RUN, bytes(plan), "test"))
+
+    federation._ask(start)
+
+
 def test_a_run_that_an_earlier_version_began_completes(left):
     before = published(left)
     assert len(before) == 1
     left.start_orchestrator()
+    sign(left)
     for site in SITES:
         left.start_gateway(site)
     status = left.finish()
