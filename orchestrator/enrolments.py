@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy import delete, insert, select, update
 
+from common.audit import Action
 from common.certificates import (
     certificate_of,
     check_chain,
@@ -192,6 +193,8 @@ class Enrolments:
             old = ENROLMENT_TOKENS.c.expires < now - REMEMBERED
             connection.execute(delete(ENROLMENT_TOKENS).where(old))
             connection.execute(insert(ENROLMENT_TOKENS).values(**row, **who))
+            facts = {"member": identity.uri}
+            self._roster.put_on_record(connection, Action.CREATE_TOKEN, by, facts)
         log.info("token_created", member=str(wish.member), by=by)
         token = Token(secret, fingerprint(signer.root), self.address, identity)
         return token.text(), expires
@@ -221,7 +224,7 @@ class Enrolments:
             row = self._token(connection, secret, request)
             if row.chain is not None:
                 return bytes(row.chain)
-            chain = self._signed(connection, signer, request)
+            chain = self._signed(connection, signer, request, Action.ENROL, request.identity)
             used = {"used_for": key_digest(request.key), "chain": chain}
             ours = ENROLMENT_TOKENS.c.secret_hash == _hash(secret)
             connection.execute(update(ENROLMENT_TOKENS).where(ours).values(**used))
@@ -236,32 +239,42 @@ class Enrolments:
             NoEnrolment, RoleNotEnrolled, AnotherName: it may not be signed here.
         """
         signer = Signer.read(self._config)
-        chain = self._sign(signer, der, self._identity(member))
+        admin = Identity(self._config.federation, Role.ADMIN, by)
+        chain = self._sign(signer, der, self._identity(member), Action.CERTIFY, admin)
         log.info("certified", member=str(member), by=by)
         return chain + to_pem([signer.root])
 
     def renew(self, caller: Identity, der: bytes) -> bytes:
         """Return the chain for a caller's next key, PEM; raise AnotherName, NoEnrolment."""
-        chain = self._sign(Signer.read(self._config), der, caller)
+        chain = self._sign(Signer.read(self._config), der, caller, Action.RENEW, caller)
         log.info("renewed", member=caller.uri)
         return chain
 
-    def _sign(self, signer: Signer, der: bytes, need: Identity) -> bytes:
+    def _sign(
+        self, signer: Signer, der: bytes, need: Identity, action: Action, actor: Identity
+    ) -> bytes:
         request = read_request(der)
         _refuse_another(request, need)
         with self._fence.writing() as connection:
-            chain = self._signed(connection, signer, request)
+            chain = self._signed(connection, signer, request, action, actor)
         self._roster.refresh()
         return chain
 
-    def _signed(self, connection: Connection, signer: Signer, request: SigningRequest) -> bytes:
+    def _signed(
+        self,
+        connection: Connection,
+        signer: Signer,
+        request: SigningRequest,
+        action: Action,
+        actor: Identity,
+    ) -> bytes:
         role, enrolment = request.identity.role, self._config.enrolment
         if enrolment is None:
             raise NoEnrolment
         if role is Role.ORCHESTRATOR:
             raise RoleNotEnrolled
         chain = signer.chain(request, Period(self._clock.wall(), enrolment.lifetime(role)))
-        self._roster.note(connection, certificate_of(chain[0]))
+        self._roster.note(connection, certificate_of(chain[0]), action, actor.uri)
         return to_pem(chain)
 
     def _token(self, connection: Connection, secret: bytes, request: SigningRequest) -> Row[Any]:

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from orchestrator.config import OrchestratorConfig
     from orchestrator.enrolments import Enrolments
-    from orchestrator.fencing import Fence
-    from orchestrator.refusals import Refusals
+    from orchestrator.orchestrator import Orchestrator
 
 LARGEST_REQUEST = 16 << 10  # bytes, of anybody who can reach the enrolment address
 MOST_AT_ONCE = 64
@@ -42,14 +41,14 @@ class Members:
     """Who is let in, who no longer, and who joins."""
 
     def __init__(
-        self, config: OrchestratorConfig, fence: Fence, clock: Clock, refused: Refusals
+        self, config: OrchestratorConfig, orchestrator: Orchestrator, clock: Clock
     ) -> None:
         """Read who was turned away; raise what `refuse_unfit` does."""
-        self._refused = refused
+        self._refused = orchestrator.refused_callers
         self._config = config
         self.callers = Callers(clock)
-        self.roster = Roster(fence, clock, self.callers)
-        self._fence = fence
+        self.roster = Roster(orchestrator.fence, clock, self.callers, orchestrator.audit)
+        self._fence = orchestrator.fence
         self._clock = clock
         self.roster.refresh()
         if config.enrolment is not None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import and_, delete, insert, select
 
+from common.audit import Action, Entry
 from common.errors import UnavailableError
 from common.ids import is_digest
 from common.membership import IssuedCertificate, Member, OpenToken, Revocation, Roll
-from common.tls import Role
+from common.tls import Identity, Role
 from orchestrator.callers import Denied
 from orchestrator.database import CERTIFICATES, ENROLMENT_TOKENS, REVOCATIONS
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
+    from common.audit import Facts
     from common.certificates import Certificate
     from common.clock import Clock
+    from orchestrator.audit_log import AuditLog
     from orchestrator.callers import Callers
     from orchestrator.fencing import Fence
 
@@ -35,9 +38,10 @@ log = structlog.get_logger()
 class Roster:
     """The tables of members, and the word to `callers` on whom to turn away."""
 
-    def __init__(self, fence: Fence, clock: Clock, callers: Callers) -> None:
-        """Write behind `fence`; nothing is read yet."""
+    def __init__(self, fence: Fence, clock: Clock, callers: Callers, audit: AuditLog) -> None:
+        """Write behind `fence`, on record in `audit`; nothing is read yet."""
         self._fence = fence
+        self._audit = audit
         self._clock = clock
         self._callers = callers
 
@@ -89,12 +93,30 @@ class Roster:
             connection.execute(delete(REVOCATIONS).where(REVOCATIONS.c.subject.in_(subjects)))
             rows = [{"subject": each, "revoked_by": by, "revoked_at": now} for each in subjects]
             connection.execute(insert(REVOCATIONS), rows)
+            self.put_on_record(connection, Action.REVOKE, by, {"whom": str(whom)})
         ended = self.refresh()
         log.warning("revoked", whom=str(whom), by=by, ended_calls=ended)
         return ended
 
-    def note(self, connection: Connection, certificate: Certificate) -> None:
-        """Keep a certificate that was signed here, and forget those that ended long ago."""
+    def put_on_record(
+        self, connection: Connection, action: Action, admin: str, facts: Facts
+    ) -> None:
+        """Have the audit log say what an admin did, in the transaction that does it."""
+        who = Identity(self._audit.federation, Role.ADMIN, admin)
+        self._audit.append(connection, Entry(who.uri, action, facts))
+
+    def note(
+        self, connection: Connection, certificate: Certificate, action: Action, actor: str
+    ) -> None:
+        """Keep a certificate that was signed here and put it on record; forget those long ended.
+
+        `actor` is the URI of who asked for it.
+        """
+        facts: Facts = {
+            "member": certificate.identity.uri,
+            "certificate": certificate.fingerprint,
+        }
+        self._audit.append(connection, Entry(actor, action, facts))
         long_ago = CERTIFICATES.c.ends < self._clock.wall() - KEPT
         gone = select(CERTIFICATES.c.fingerprint).where(long_ago)
         connection.execute(delete(REVOCATIONS).where(REVOCATIONS.c.subject.in_(gone)))

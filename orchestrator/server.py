@@ -225,7 +225,7 @@ async def _entrances(
     clock: Clock,
 ) -> AsyncIterator[tuple[Members, list[_Entrance]]]:
     """Lend what is to be opened: the members' entrance, and that of people with tokens."""
-    members = Members(config, orchestrator.fence, clock, orchestrator.refused_callers)
+    members = Members(config, orchestrator, clock)
     four_eyes = FourEyes(
         config.four_eyes.methods,
         within_s=config.four_eyes.within_s,

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 
 from cli import pki
 from cli.membership_client import MembershipClient
+from common.audit import Action
 from common.certificates import certificate_of, fingerprint, read_chain, to_pem
 from common.enrolment import Token, make_request
 from common.errors import ConflictError, FederationError, PermissionRefused
@@ -20,6 +21,7 @@ from common.issuing import new_key
 from common.joining import KeyFolder, RootNotShown, WrongCertificate, check_answer, enrol
 from common.key_files import AlreadyThere, read_file, write_new
 from common.membership import Member
+from common.renewing import renew_files
 from common.tls import Identity, Role
 from gateway.client import GrpcClient
 from orchestrator.engines import url_of
@@ -292,3 +294,19 @@ def test_a_folder_with_half_of_the_files_is_left_alone(tmp_path: Path):
         write_new(tmp_path, {"cert.pem": b"y", "ca.pem": b"z"})
     assert not (tmp_path / "cert.pem").exists()
     assert to_pem([]) == b""
+
+
+async def test_who_joins_and_who_is_turned_away_is_on_record_with_who_asked(sqlite):
+    files = await sqlite.enrolled("a")
+    async with GrpcClient(sqlite.address, files) as client:
+        await renew_files(files, client.renew)
+    async with sqlite.admin() as admin:
+        await admin.revoke(GATEWAY_A)
+    said = [line.record for line in sqlite.serving_now.orchestrator.audit.records(0)]
+    gateway, ada = "fed://acme/gateway/a", "fed://acme/admin/ada"
+    assert [(each.action, each.actor) for each in said[1:]] == [  # after the process's start
+        (Action.CREATE_TOKEN, ada),
+        (Action.ENROL, gateway),
+        (Action.RENEW, gateway),
+        (Action.REVOKE, ada),
+    ]

@@ -22,6 +22,7 @@ from orchestrator.server import listening
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.fakes import VERSIONS, FakeClock
 from tests.members import GATEWAY_A, Clinic
+from tests.on_record import audit_log
 
 PATIENCE_S = 10.0  # what is promised
 
@@ -107,7 +108,7 @@ async def test_who_was_revoked_elsewhere_is_turned_away_within_ten_seconds(clini
         stream = await watching(client)
         await is_open(clinic)
         fence, strangers = clinic.serving_now.orchestrator.fence, Callers(clinic.clock)
-        Roster(fence, clinic.clock, strangers).revoke(GATEWAY_A, by="ada")
+        Roster(fence, clinic.clock, strangers, audit_log(fence)).revoke(GATEWAY_A, by="ada")
         await asyncio.wait_for(stream, PATIENCE_S)
 
 

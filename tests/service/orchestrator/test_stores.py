@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
+from common.audit import Action
 from common.certificates import Certificate
 from common.clock import SystemClock
 from common.membership import Member, Roll
 from common.protocol import Body, Chunk, LedgerHead
 from common.tls import Identity, Role
-from common.transfer import DigestMismatch, LengthMismatch, digest_of
+from common.transfer import LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.auditing import process_started
@@ -28,7 +29,7 @@ from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
 from orchestrator.roster import Roster
 from orchestrator.staging import Slot, Staging, UploadInProgress
-from orchestrator.uploads import BEGINNING
+from orchestrator.uploads import BEGINNING, StagedBytesDamaged
 from orchestrator.weight_store import (
     DamagedWeights,
     StorageFailed,
@@ -112,14 +113,14 @@ OLDER_WRITES = {
 
 
 def roster(fence: Fence) -> Roster:
-    return Roster(fence, SystemClock(), Callers(SystemClock()))
+    return Roster(fence, SystemClock(), Callers(SystemClock()), audit_log(fence))
 
 
 def note_certificate(fence: Fence) -> None:
     now = SystemClock().wall()
     certificate = Certificate(Identity("acme", Role.GATEWAY, "a"), "1" * 64, now, now)
     with fence.writing() as connection:
-        roster(fence).note(connection, certificate)
+        roster(fence).note(connection, certificate, Action.ENROL, "fed://acme/gateway/a")
 
 
 def no_key():
@@ -313,7 +314,7 @@ def test_bytes_that_changed_on_the_disk_are_found(tmp_path):
         opened.write(b"x")
     with receiving(Staging(tmp_path), body(DATA, len(DATA) - 4)) as upload:
         upload.take(Chunk(len(DATA) - 4, DATA[-4:]))
-        with pytest.raises(DigestMismatch):
+        with pytest.raises(StagedBytesDamaged):
             upload.checked()
 
 
