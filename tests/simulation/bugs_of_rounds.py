@@ -89,7 +89,7 @@ def resumed_without_digest() -> None:
     def finish(self, read) -> None:
         if self._body.offset:
             self._body = replace(self._body, digest=self._hasher.hexdigest())
-        sound(self, read)
+        return sound(self, read)
 
     sound = put(RunningCheck, "finish", finish)
 
