@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from common import wire
 from common.bad_updates import UpdateNorm
 from common.errors import FederationError
 from common.ids import GatewayId, RunId, WeightsId
@@ -26,6 +25,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.verdicts import reason_of
 from tests.fakes import EFFECTIVE, TASK_DIGEST, FakeClock, chunks, plan_of
 from tests.poison.cases import LAYOUT, Case, Good, drawn
+from tests.signing import order
 
 RUN = RunId("r")
 HONEST = ("ada", "bea", "cyd")
@@ -96,7 +96,7 @@ class Poisoned:
         orchestrator = self._orchestrator.start(restart_grace_s=1.0)
         data = INITIAL.to_bytes()
         await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
-        self._digest = await orchestrator.operations.start_run(RUN, wire.plan_to_bytes(self._plan))
+        self._digest = await orchestrator.operations.start_run(*order(RUN, self._plan))
         for name in map(GatewayId, (*HONEST, *self._bad)):
             orchestrator.runs.set_connected(name, is_connected=True)
             orchestrator.accept_plan(name, RUN, self._digest, EFFECTIVE)

@@ -13,6 +13,7 @@ from common.tls import Role
 from orchestrator.config import FourEyesSettings
 from orchestrator.four_eyes import REPEAT_S, NoSuchAction
 from tests.fakes import INITIAL, plan_of
+from tests.signing import order
 
 WITHIN_S = 3600
 RUN = RunId("r")
@@ -120,9 +121,9 @@ async def test_a_run_that_two_must_start_starts_with_the_second(federation):
         olga, otto = await person(federation, "olga"), await person(federation, "otto")
         await olga.upload_weights(INITIAL.to_bytes())
         with pytest.raises(ConflictError, match="StartRun needs a second person"):
-            await olga.start_run(RUN, plan)
+            await olga.start_run(*order(RUN, plan))
         assert await otto.list_runs() == ()
-        await otto.start_run(RUN, plan)
+        await otto.start_run(*order(RUN, plan))
         assert [run.run_id for run in await otto.list_runs()] == [RUN]
 
 

@@ -13,7 +13,6 @@ import tomli_w
 from typer.testing import CliRunner
 
 from cli.main import app
-from common import wire
 from common.bad_updates import NormMode, Reputation, Standing, UpdateNorm
 from common.errors import FederationError
 from common.ids import GatewayId, RunId
@@ -25,6 +24,7 @@ from orchestrator.norms import NormTooLarge
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.verdicts import CopiedUpdate, UpdateWasRefused
 from tests.fakes import INITIAL, LAYOUT, FakeClock, FakeGateway, chunks, difference, plan_of, until
+from tests.signing import order
 
 RUN = RunId("r")
 NAMES = ("a", "b", "c")
@@ -67,7 +67,7 @@ async def begin(orchestrator, gateways, **changes) -> None:
     data = INITIAL.to_bytes()
     await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
     plan = plan_of(*NAMES, **{**GUARDED, **changes})
-    await orchestrator.operations.start_run(RUN, wire.plan_to_bytes(plan))
+    await orchestrator.operations.start_run(*order(RUN, plan))
     for gateway in gateways:
         await gateway.accept("r")
     await reach(orchestrator, lambda s: s.round == 1)
@@ -145,9 +145,9 @@ async def test_killed_in_any_place_of_a_round_the_weights_are_the_same(tmp_path,
             return (await publish(orchestrator, 2, *(gateways[n] for n in order))).weights
 
     undisturbed = await half(tmp_path / "undisturbed", crashes=False)
-    for order in ((0, 1, 2), (2, 1, 0)):
-        folder = tmp_path / f"crashed{order[0]}"
-        assert await half(folder, crashes=True, order=order) == undisturbed
+    for turns in ((0, 1, 2), (2, 1, 0)):
+        folder = tmp_path / f"crashed{turns[0]}"
+        assert await half(folder, crashes=True, order=turns) == undisturbed
     backwards = tmp_path / "backwards"
     assert await half(backwards, crashes=False, order=(2, 1, 0)) == undisturbed
 

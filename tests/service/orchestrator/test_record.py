@@ -27,6 +27,7 @@ from orchestrator.live_runs import LiveRuns
 from orchestrator.refusals import WINDOW_S, Refusals
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, plan_of
 from tests.on_record import PUBLIC_KEY, audit_log, record_of
+from tests.signing import order
 
 OLGA, NORTH = "fed://acme/operator/olga", "fed://acme/gateway/a"
 ENTRY = Entry(OLGA, Action.START_RUN, {"run": "r"})
@@ -81,7 +82,7 @@ async def test_what_an_operator_is_refused_is_on_record_by_its_reason(federation
     async with federation.serving() as server:
         operator = await federation.start(PLAN)
         with pytest.raises(FederationError):
-            await operator.start_run(RunId("r"), plan_to_bytes(plan_of("b")))
+            await operator.start_run(*order("r", plan_of("b")))
         last = server.orchestrator.audit.records(0)[-1].record
     assert (last.actor, last.action, last.outcome) == (OLGA, Action.START_RUN, Outcome.REFUSED)
     assert last.facts == {"run": "r", "reason": "RunExists"}
@@ -95,10 +96,11 @@ async def test_a_refused_update_is_on_record_by_its_reason_and_without_its_data(
         gateway.update = lambda name, number: 1e6 + gateway_values()
         with pytest.raises(RequestError):
             await gateway.send("r", 1, INITIAL.digest)
-        last = server.orchestrator.audit.records(0)[-1].record
-    assert (last.actor, last.action, last.outcome) == (NORTH, Action.SUBMIT_UPDATE, Outcome.REFUSED)
-    assert set(last.facts) == {"run", "round", "update", "reason"}
-    assert last.facts["reason"] == "OutOfRange"
+        records = [line.record for line in server.orchestrator.audit.records(0)]
+    (refused,) = (each for each in records if each.action is Action.SUBMIT_UPDATE)
+    assert (refused.actor, refused.outcome) == (NORTH, Outcome.REFUSED)
+    assert set(refused.facts) == {"run", "round", "update", "reason"}
+    assert refused.facts["reason"] == "OutOfRange"
 
 
 def gateway_values():
@@ -217,7 +219,7 @@ def runs(journal):
 
 
 def test_no_event_is_there_without_its_record(journal, runs):
-    live = runs.create(RunId("r"), PLAN, PLAN_BYTES, plan_id(PLAN_BYTES), OLGA)
+    live = runs.create(RunId("r"), PLAN, PLAN_BYTES, plan_id(PLAN_BYTES), actor=OLGA)
     with journal._fence.writing() as connection:
         connection.execute(text("drop table audit_records"))
     with pytest.raises(JournalFailed):
@@ -227,7 +229,7 @@ def test_no_event_is_there_without_its_record(journal, runs):
 
 def test_no_record_is_there_without_its_event(journal, runs):
     log = audit_log(journal._fence)
-    live = runs.create(RunId("r"), PLAN, PLAN_BYTES, plan_id(PLAN_BYTES), OLGA)
+    live = runs.create(RunId("r"), PLAN, PLAN_BYTES, plan_id(PLAN_BYTES), actor=OLGA)
     journal.append(RunId("r"), 1, [PlanAccepted(GatewayId("a"), EFFECTIVE, 60.0)])
     with pytest.raises(JournalFailed):  # another event stands where this one would
         runs.record(live, PlanAccepted(GatewayId("a"), EFFECTIVE, 60.0))
