@@ -61,6 +61,8 @@ class Action(StrEnum):
     ENROL = "enrol"
     RENEW = "renew"
     REVOKE = "revoke"
+    ASK = "ask"  # for what two people must ask for
+    CONFIRM = "confirm"  # as the second person
 
 
 class Outcome(StrEnum):

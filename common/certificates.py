@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from common.tls import Identity
 
-LEAST_RSA_BITS = 3072
+LEAST_RSA_BITS, MOST_RSA_BITS = 3072, 8192
+RSA_EXPONENT = 65537  # a larger one would make each check of a signature slow
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 LONGEST_CHAIN = 8  # certificates that are read of a file or an answer
 _KEPT = 1 << 12  # certificates of callers that are read once and not at every call
@@ -66,8 +67,8 @@ class WeakKey(CertificateRefused):
 
     def __init__(self, got: str) -> None:
         super().__init__(
-            f"the key is {got}: make one on P-256, P-384 or P-521, of Ed25519, or of RSA with at "
-            f"least {LEAST_RSA_BITS} bits"
+            f"the key is {got}: make one on P-256, P-384 or P-521, of Ed25519, or of RSA with "
+            f"{LEAST_RSA_BITS} to {MOST_RSA_BITS} bits and the exponent {RSA_EXPONENT}"
         )
 
 
@@ -133,9 +134,10 @@ def check_key(key: PublicKeyTypes) -> StrongKey:
             return key
         raise WeakKey(f"on the curve {key.curve.name}")
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size >= LEAST_RSA_BITS:
+        exponent = key.public_numbers().e
+        if LEAST_RSA_BITS <= key.key_size <= MOST_RSA_BITS and exponent == RSA_EXPONENT:
             return key
-        raise WeakKey(f"of RSA with {key.key_size} bits")
+        raise WeakKey(f"of RSA with {key.key_size} bits and the exponent {exponent:.20g}")
     raise WeakKey(f"a {type(key).__name__}")
 
 

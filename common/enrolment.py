@@ -149,13 +149,13 @@ def read_request(der: bytes) -> SigningRequest:
         raise RequestMalformed(f"it has {len(der)} bytes, at most {LONGEST_REQUEST} are read")
     try:
         request = x509.load_der_x509_csr(der)
-        key, is_signed = request.public_key(), request.is_signature_valid
-        extensions = request.extensions
+        key = check_key(request.public_key())  # first: to verify by a key of any kind may take long
+        is_signed, extensions = request.is_signature_valid, request.extensions
     except MALFORMED as error:
         raise RequestMalformed("it is not PKCS #10 in DER") from error
     if not is_signed:
         raise RequestMalformed("the key in it has not signed it")
-    return SigningRequest(named_in(extensions), check_key(key))
+    return SigningRequest(named_in(extensions), key)
 
 
 def is_bare(der: bytes) -> bool:

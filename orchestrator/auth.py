@@ -106,7 +106,10 @@ class TlsTooOld(Unauthenticated):
 class RoleRefused(PermissionRefused):
     """The caller's role may not call this method."""
 
-    def __init__(self, roles: Iterable[Role], method: str, *, by: str = "certificate") -> None:
+    def __init__(
+        self, roles: Iterable[Role], method: str, *, by: str = "certificate", name: str = ""
+    ) -> None:
+        self.name = name  # of a caller without a certificate
         allowed = ", ".join(sorted(PERMISSIONS.get(method, ()))) or "nobody"
         super().__init__(
             f"the role {' or '.join(sorted(roles))} of the caller's {by} may not call {method} "
@@ -159,7 +162,7 @@ def check_person(person: Person, method: str, federation: str) -> Identity:
     """Return as whom `person` calls `method`, in a role that may; raise RoleRefused."""
     allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE
     if not allowed:
-        raise RoleRefused(person.roles, method, by="token")
+        raise RoleRefused(person.roles, method, by="token", name=person.name)
     return Identity(federation, min(allowed), person.name)
 
 

@@ -45,6 +45,16 @@ class CertificateRevoked(Unauthenticated):
         )
 
 
+class PersonRevoked(Unauthenticated):
+    """Somebody who signs in with a token was turned away."""
+
+    def __init__(self, who: Identity) -> None:
+        super().__init__(
+            f"{who.uri} was revoked: an admin of the federation can say why, and whether a "
+            "certificate can be had again"
+        )
+
+
 class CertificateEnded(Unauthenticated):
     """The caller's certificate was valid when it connected, and is no longer."""
 
@@ -61,6 +71,11 @@ class Denied:
     members: frozenset[Member] = frozenset()  # but for `readmitted`
     fingerprints: frozenset[str] = frozenset()
     readmitted: frozenset[str] = frozenset()  # certificates of `members` that were signed since
+
+    @property
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Roles and names of members, for those who have no certificate."""
+        return frozenset((str(member.role), member.name) for member in self.members)
 
     def __contains__(self, certificate: Certificate) -> bool:
         found = certificate.fingerprint
@@ -124,10 +139,20 @@ class Callers:
         self._denied = denied
         ended = 0
         for call in tuple(self._open):
-            if (refusal := self._refusal(call.certificate)) is not None and call.refusal is None:
+            if (refusal := self._refusal(call)) is not None and call.refusal is None:
                 call.end(refusal)
                 ended += 1
         return ended
+
+    @asynccontextmanager
+    async def person(self, caller: Identity, still: Callable[[], None]) -> AsyncIterator[OpenCall]:
+        """Lend the call of somebody without a certificate, until `still` raises, or revoked.
+
+        Raises:
+            PersonRevoked: the name was turned away, in the role that is called in.
+        """
+        async with self._lent(OpenCall(caller, still=still)) as call:
+            yield call
 
     def certificate(self, connection: Mapping[str, Iterable[bytes]]) -> Certificate:
         """Return the certificate behind a connection, if calls of it are answered.
@@ -143,7 +168,7 @@ class Callers:
             found = member_certificate(pem)
         except CertificateRefused as error:
             raise CertificateUnfit(str(error)) from error
-        if (refusal := self._refusal(found)) is not None:
+        if (refusal := self._refusal_of(found)) is not None:
             raise refusal
         return found
 
@@ -156,7 +181,13 @@ class Callers:
         Raises:
             CertificateUnfit, CertificateRevoked, CertificateEnded: the caller is not, or no longer.
         """
-        call = OpenCall(caller, self.certificate(connection))
+        async with self._lent(OpenCall(caller, self.certificate(connection))) as call:
+            yield call
+
+    @asynccontextmanager
+    async def _lent(self, call: OpenCall) -> AsyncIterator[OpenCall]:
+        if (refusal := self._refusal(call)) is not None:
+            raise refusal
         self._open.add(call)
         try:
             async with call.limit:
@@ -168,9 +199,15 @@ class Callers:
         finally:
             self._open.discard(call)
 
-    def _refusal(self, certificate: Certificate | None) -> Unauthenticated | None:
-        if certificate is None:
-            return None
+    def _refusal(self, call: OpenCall) -> Unauthenticated | None:
+        if call.certificate is not None:
+            return self._refusal_of(call.certificate)
+        who = call.caller
+        if who is not None and (str(who.role), who.name) in self._denied.names:
+            return PersonRevoked(who)
+        return None
+
+    def _refusal_of(self, certificate: Certificate) -> Unauthenticated | None:
         if certificate in self._denied:
             return CertificateRevoked(certificate)
         if certificate.ends < self._clock.wall():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from common.errors import PermissionRefused
@@ -69,9 +70,12 @@ class MembersDoor:
 class PeopleDoor:
     """Lets people in by the tokens of their provider, each to what a role of theirs may call."""
 
-    def __init__(self, federation: str, tokens: Tokens, four_eyes: FourEyes | None = None) -> None:
+    def __init__(
+        self, federation: str, tokens: Tokens, callers: Callers, four_eyes: FourEyes | None = None
+    ) -> None:
         self._federation = federation
         self._tokens = tokens
+        self._callers = callers
         self._four_eyes = four_eyes
 
     @asynccontextmanager
@@ -80,7 +84,9 @@ class PeopleDoor:
         check_tls(context.auth_context())
         person = await self._tokens.person(context.invocation_metadata())
         caller = check_person(person, method, self._federation)
-        yield OpenCall(caller, still=lambda: self._tokens.check_time(person.good_until))
+        still = partial(self._tokens.check_time, person.good_until)
+        async with self._callers.person(caller, still) as call:
+            yield call
 
     def look_at(self, call: OpenCall, method: str, request: Any) -> None:
         """Raise SecondPersonAwaited for what one person alone cannot do."""

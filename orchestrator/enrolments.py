@@ -207,8 +207,9 @@ class Enrolments:
             TokenUnknown, TokenExpired, TokenUsed: the token is worth nothing, or nothing more.
             AnotherName: it is for somebody else.
         """
-        request = read_request(der)
         with self._fence.reading() as connection:
+            _row(connection, secret)  # whoever has no token has nothing read
+            request = read_request(der)
             self._token(connection, secret, request)
         return request
 
@@ -278,10 +279,7 @@ class Enrolments:
         return to_pem(chain)
 
     def _token(self, connection: Connection, secret: bytes, request: SigningRequest) -> Row[Any]:
-        ours = ENROLMENT_TOKENS.c.secret_hash == _hash(secret)
-        row = connection.execute(select(ENROLMENT_TOKENS).where(ours)).one_or_none()
-        if row is None:
-            raise TokenUnknown
+        row = _row(connection, secret)
         expires = row.expires.replace(tzinfo=UTC) if row.expires.tzinfo is None else row.expires
         if expires <= self._clock.wall():
             raise TokenExpired(expires)
@@ -299,6 +297,14 @@ class Enrolments:
 def _refuse_another(request: SigningRequest, need: Identity) -> None:
     if request.identity != need:
         raise AnotherName(got=request.identity, need=need)
+
+
+def _row(connection: Connection, secret: bytes) -> Row[Any]:
+    ours = ENROLMENT_TOKENS.c.secret_hash == _hash(secret)
+    row = connection.execute(select(ENROLMENT_TOKENS).where(ours)).one_or_none()
+    if row is None:
+        raise TokenUnknown
+    return row
 
 
 def _hash(secret: bytes) -> str:

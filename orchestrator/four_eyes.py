@@ -18,6 +18,7 @@ from blake3 import blake3
 from google.protobuf.descriptor_pool import Default as Descriptors
 from sqlalchemy import delete, insert, select
 
+from common.audit import Action, Entry
 from common.errors import ConflictError, RequestError
 from common.tls import PEOPLE
 from orchestrator.auth import PERMISSIONS
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from common.clock import Clock
     from common.tls import Identity
+    from orchestrator.audit_log import AuditLog
     from orchestrator.fencing import Fence
 
 REPEAT_S = 60
@@ -37,6 +39,7 @@ REPEAT_S = 60
 _SUBJECTS: Mapping[str, tuple[str, ...]] = {
     "/federation.v1.OperatorService/StartRun": ("run_id", "plan"),
 }
+_ONCE = frozenset({"/federation.v1.MembershipService/CreateToken"})  # each call makes another one
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ class NoSuchAction(RequestError):
 class FourEyes:
     """Lets what is listed happen only when two people have asked for it."""
 
-    def __init__(self, names: Iterable[str], *, within_s: int, fence: Fence, clock: Clock) -> None:
-        """Watch over the methods called `names`; raise NoSuchAction."""
+    def __init__(
+        self, names: Iterable[str], *, within_s: int, audit: AuditLog, fence: Fence, clock: Clock
+    ) -> None:
+        """Watch over the methods called `names`, on record in `audit`; raise NoSuchAction."""
+        self._audit = audit
         self.methods = methods_called(names)
         self._within_s = within_s
         self._fence = fence
@@ -100,19 +106,33 @@ class FourEyes:
             connection.execute(delete(CONFIRMATIONS).where(is_past))
             row = connection.execute(select(CONFIRMATIONS).where(ours)).one_or_none()
             before = None if row is None else Asked(row.asked_by, row.confirmed_by, row.good_until)
-            asked = after_asking(before, caller.name, now=now, within_s=self._within_s)
+            asked = after_asking(
+                before,
+                caller.name,
+                now=now,
+                within_s=self._within_s,
+                repeat_s=0 if method in _ONCE else REPEAT_S,
+            )
             if asked != before:
                 connection.execute(delete(CONFIRMATIONS).where(ours))
                 connection.execute(insert(CONFIRMATIONS).values(digest=digest, **asdict(asked)))
+                action = Action.ASK if asked.confirmed_by is None else Action.CONFIRM
+                facts = {"method": method, "request": digest, "asked_by": asked.asked_by}
+                self._audit.append(connection, Entry(caller.uri, action, facts))
         if asked.confirmed_by is None:
             raise SecondPersonAwaited(method.rpartition("/")[2], asked)
 
 
-def after_asking(before: Asked | None, name: str, *, now: int, within_s: int) -> Asked:
-    """Return what stands after `name` has asked; it happens if a second person is in it."""
+def after_asking(
+    before: Asked | None, name: str, *, now: int, within_s: int, repeat_s: int = REPEAT_S
+) -> Asked:
+    """Return what stands after `name` has asked; it happens if a second person is in it.
+
+    For `repeat_s` seconds it may happen again: an answer may have been lost.
+    """
     match before:
         case Asked(asked_by=first, confirmed_by=None) if first != name:
-            return replace(before, confirmed_by=name, good_until=now + REPEAT_S)
+            return replace(before, confirmed_by=name, good_until=now + repeat_s)
         case Asked(asked_by=first, confirmed_by=second) if name in {first, second}:
             return before
         case _:

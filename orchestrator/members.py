@@ -93,7 +93,11 @@ class Members:
         if (enrolment := self._config.enrolment) is None:
             yield
             return
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", LARGEST_REQUEST)]
+        options = [
+            *self._config.http2.server_options(),
+            *self._config.limits.server_options(),
+            ("grpc.max_receive_message_length", LARGEST_REQUEST),
+        ]
         quotas = Quotas(self._config.limits)
         guard = GuardingInterceptor(EnrolmentDoor(self.enrolments), quotas, self._refused)
         server = grpc.aio.server(

@@ -260,9 +260,9 @@ class Orchestrator:
     async def _seal_record(self) -> None:
         """Sign the audit log's head from time to time, for gateways to keep."""
         while not self.runs.halted.is_set():
+            await self._clock.sleep_until(self._clock.now() + SEAL_S)
             with suppress(UnavailableError, AuditLogDamaged), self.runs.halting():
                 self.audit.seal()
-            await self._clock.sleep_until(self._clock.now() + SEAL_S)
             self.refused_calls.tell_withheld()
             self.refused_callers.tell_withheld()
 

@@ -219,7 +219,7 @@ class Quotas:
 
 
 def _named(caller: Identity | None) -> str:
-    return "whoever enrols" if caller is None else f"{caller.role} {caller.name!r}"
+    return "whoever has no name yet" if caller is None else f"{caller.role} {caller.name!r}"
 
 
 def _loop_time() -> float:

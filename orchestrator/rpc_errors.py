@@ -27,7 +27,7 @@ from common.errors import (
 from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import known, presented, set_caller
+from orchestrator.auth import RoleRefused, known, presented, set_caller
 from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
@@ -182,12 +182,14 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         """Lend a call that the door lets in; another one is on record, and counts as well."""
         connection, admitted = context.auth_context(), self._door.admit(context, method)
         async with AsyncExitStack() as stack:
-            with self._refused.noted(presented(connection), Action.CALL, {"method": method}):
-                try:
-                    call = await stack.enter_async_context(admitted)
-                except PermissionRefused:
-                    self._quotas.count(known(connection))
-                    raise
+            try:
+                call = await stack.enter_async_context(admitted)
+            except (PermissionRefused, Unauthenticated) as error:
+                name = error.name if isinstance(error, RoleRefused) else ""
+                who, reason = name or presented(connection), type(error).__name__
+                self._quotas.count(known(connection))
+                self._refused.note(who, Action.CALL, {"method": method, "reason": reason})
+                raise
             yield call
 
     @asynccontextmanager

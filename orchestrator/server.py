@@ -229,6 +229,7 @@ async def _entrances(
     four_eyes = FourEyes(
         config.four_eyes.methods,
         within_s=config.four_eyes.within_s,
+        audit=orchestrator.audit,
         fence=orchestrator.fence,
         clock=clock,
     )
@@ -239,7 +240,8 @@ async def _entrances(
         yield members, entrances
         return
     async with _signing_in(config.oidc, clock) as tokens:
-        peoples = services.for_people(PeopleDoor(config.federation, tokens, four_eyes), config.oidc)
+        by_token = PeopleDoor(config.federation, tokens, members.callers, four_eyes)
+        peoples = services.for_people(by_token, config.oidc)
         yield members, [*entrances, peoples]
 
 

@@ -103,7 +103,7 @@ OLDER_WRITES = {
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
     "who asked for what two must": lambda fence, _: FourEyes(
-        ["CancelRun"], within_s=3600, fence=fence, clock=SystemClock()
+        ["CancelRun"], within_s=3600, audit=audit_log(fence), fence=fence, clock=SystemClock()
     ).confirm(OLGA, CANCEL, CancelRunRequest(run_id="r")),
     "an audit record": lambda fence, _: audit_log(fence).record(process_started(1)),
     "a checkpoint": lambda fence, _: audit_log(fence).seal(),
