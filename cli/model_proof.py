@@ -136,6 +136,8 @@ class Replay:
 
     async def round(self, statement: RoundStatement) -> RoundProof:
         """Check a round's files, make it again where its updates were kept, and go on from it."""
+        if problem := _unlike_plan(statement, self._run.plan):
+            raise LineageBroken(statement.name, problem)
         name = f"the weights of round {statement.round}"
         await self.take(statement.weights, name, statement.weights_sha256)
         if statement.optimizer_state is not None:
@@ -206,6 +208,19 @@ class Replay:
         if made.optimizer_state != statement.optimizer_state:
             what = f"the optimiser's state after round {statement.round}"
             raise LineageBroken(what, "made again it is another")
+
+
+def _unlike_plan(statement: RoundStatement, plan: Plan) -> str:
+    """Return what a statement says that the plan says otherwise, or nothing."""
+    said = {
+        "updates are kept": (statement.updates_kept, plan.keep_updates),
+        "privacy": (statement.privacy, plan.privacy),
+        "server": (statement.server, plan.server),
+        "rounds": (statement.rounds, plan.rounds.count),
+        "quorum": (len(statement.updates) >= plan.rounds.quorum, True),
+    }
+    unlike = [name for name, (here, there) in said.items() if here != there]
+    return f"its {unlike[0]} are not the plan's" if unlike else ""
 
 
 def _norm(data: bytes, plan: Plan, what: str) -> float:

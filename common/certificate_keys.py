@@ -12,7 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from common.certificates import CertificateUnreadable, ChainBroken, check_chain, read_chain
+from common.certificates import (
+    MALFORMED,
+    CertificateUnreadable,
+    ChainBroken,
+    check_chain,
+    read_chain,
+)
 from common.errors import RequestError
 from common.tls import identity_of
 
@@ -62,7 +68,7 @@ def identity_in(pem: bytes) -> Identity | None:
     try:
         found = x509.load_pem_x509_certificate(pem)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+    except (*MALFORMED, x509.ExtensionNotFound):
         return None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     return next((who for uri in uris if (who := identity_of(uri)) is not None), None)
@@ -97,7 +103,7 @@ def has_signed(certificate: bytes, signature: bytes, data: bytes) -> bool:
                 key.verify(signature, data, ECDSA(hashes.SHA256()))
             case _:
                 return False
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, *MALFORMED):
         return False
     return True
 

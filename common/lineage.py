@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
@@ -276,8 +277,10 @@ def _misplaced(
     last = found[-1] if found else None
     if statement.previous != before or isinstance(last, ModelStatement):
         return f"{statement.name} stands in its place"
-    if last is None or isinstance(statement, ModelStatement):
+    if isinstance(statement, ModelStatement):
         return ""
+    if last is None:
+        return "" if statement.round == 1 else f"it begins at {statement.name}"
     return "" if statement.round == last.round + 1 else f"{statement.name} stands in its place"
 
 
@@ -290,13 +293,28 @@ def _strange(
     if (statement.run, statement.plan) != (origin.run, origin.plan):
         return f"it is of run {statement.run!r} and plan {statement.plan[:12]}"
     last = found[-1] if found else None
-    if last is None and isinstance(statement, RoundStatement):
-        # rounds of before this software kept statements have none
-        parent = origin.initial_weights if statement.round == 1 else statement.parent
+    if last is None:
+        parent = origin.initial_weights
     else:
         parent = last.weights if isinstance(last, RoundStatement) else statement.parent
     if statement.parent != parent:
         return f"its parent is {statement.parent[:12]}, the weights before are {parent[:12]}"
     if isinstance(statement, ModelStatement) and isinstance(last, RoundStatement):
         return "" if last.round == last.rounds else f"round {last.round + 1} is missing"
-    return ""
+    return _untrained(statement, found) if isinstance(statement, RoundStatement) else ""
+
+
+def _untrained(statement: RoundStatement, found: Sequence[RoundStatement | ModelStatement]) -> str:
+    """Return which update nobody is said to have trained, or nothing.
+
+    A gateway is charged for at least as many rounds as its updates were part of.
+    """
+    if not statement.updates:
+        return "it is of no update"
+    rounds = [each for each in (*found, statement) if isinstance(each, RoundStatement)]
+    counted = Counter(update.gateway for each in rounds for update in each.updates)
+    trained = {
+        gateway: count for alike in statement.trained for gateway, count in alike.rounds.items()
+    }
+    short = sorted(name for name, count in counted.items() if trained.get(name, 0) < count)
+    return f"{short[0]} trained for fewer rounds than its updates are part of" if short else ""

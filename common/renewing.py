@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from common.certificates import certificate_of, check_chain, read_chain, to_pem
 from common.enrolment import make_request
 from common.issuing import SLACK, new_key, private_pem
-from common.joining import check_answer
+from common.joining import WrongCertificate, check_answer
 from common.key_files import read_file, read_pair, replace_pair
 
 if TYPE_CHECKING:
@@ -43,9 +43,18 @@ async def renew_files(files: TlsFiles, ask: Callable[[bytes], Awaitable[bytes]])
         FederationError: nothing was signed, or what came is of no use, or the disk does not take
             it; the present certificate stays.
     """
-    identity, key = present(files).identity, new_key()
-    chain = read_chain(await ask(make_request(key, identity)))
+    before, key = present(files), new_key()
+    chain = read_chain(await ask(make_request(key, before.identity)))
     check_chain(chain, read_chain(read_file(files.authority))[0])
-    check_answer(chain, identity)
+    check_answer(chain, before.identity)
+    _check_times(before, certificate_of(chain[0]))
     replace_pair(files.certificate, files.key, (to_pem(chain), private_pem(key)))
     return certificate_of(chain[0]).ends
+
+
+def _check_times(before: Certificate, after: Certificate) -> None:
+    """Raise WrongCertificate for one that would not be good where the present one is."""
+    if after.ends < before.ends or after.begins > before.ends:
+        raise WrongCertificate(
+            f"it is good from {after.begins} to {after.ends}, the present one until {before.ends}"
+        )

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from common.protocol import Instruction
 
+MOST_NAMED = 4096  # runs or tasks in one message of a gateway
+
 PLAN = Bridge(Plan, plan_pb2.Plan)
 HYPERPARAMETERS = Bridge(Hyperparameters, plan_pb2.Hyperparameters)
 EFFECTIVE = Bridge(Effective, pb.Effective)
@@ -108,7 +110,10 @@ def chunk_from_proto(message: weights_pb2.Chunk) -> Chunk:
 
 
 def versions_from_register(message: pb.RegisterRequest) -> Versions:
-    """Return what a gateway says it is."""
+    """Return what a gateway says it is; raise InvalidMessage for more than MOST_NAMED tasks."""
+    if len(message.tasks) > MOST_NAMED:
+        problem = f"names {len(message.tasks)} tasks, at most {MOST_NAMED} are read"
+        raise InvalidMessage("RegisterRequest", field="tasks", problem=problem)
     return Versions(
         protocol=message.protocol_version,
         software=message.software_version,
@@ -300,5 +305,8 @@ def _countersigned_from_proto(
 
 
 def run_ids(texts: Sequence[str]) -> tuple[RunId, ...]:
-    """Return the names of runs, checked."""
+    """Return the names of runs, checked; raise InvalidMessage, also for more than MOST_NAMED."""
+    if len(texts) > MOST_NAMED:
+        problem = f"names {len(texts)} runs, at most {MOST_NAMED} are read"
+        raise InvalidMessage("WatchRequest", field="kept_runs", problem=problem)
     return tuple(_run_id(text) for text in texts if text)

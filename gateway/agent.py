@@ -221,6 +221,7 @@ class Agent:
                 LOG.info("run_ended", run=news.run_id, how=reason)
                 self._workshop.forget(news.run_id)
                 self._plans.pop(news.run_id, None)
+                self._published.pop(news.run_id, None)
             case Wait():
                 pass
         if news.published_round > self._published.get(news.run_id, 0):
@@ -232,7 +233,9 @@ class Agent:
         try:
             sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
         except FederationError as error:  # an older orchestrator has none; nobody waits for it
-            LOG.warning("audit_log_not_seen", why=str(error))
+            known = self._workshop.record_head.sequence
+            say = LOG.error if known else LOG.warning  # one that was seen before is kept from us
+            say("audit_log_not_seen", why=str(error), seen_before=known)
         else:
             self._workshop.see_record(sealed)
 

@@ -171,8 +171,9 @@ class Orchestrator:
         live = self.runs.get(run_id)
         check_answer(live.run, gateway, plan_digest, answer)
         versions, remaining_s = self.sessions.versions(gateway), self.runs.remaining_s(live)
-        if answer == live.run.answers.get(gateway):
-            return  # said before, perhaps in a run that has ended since
+        before = live.run.answers.get(gateway)
+        if answer == before or (isinstance(before, Refusal) and isinstance(answer, Refusal)):
+            return  # said before, perhaps in a run that has ended since; a refusal is one
         if isinstance(answer, Effective):
             if versions is not None:
                 check_task(live.run, versions)

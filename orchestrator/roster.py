@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.fencing import Fence
 
 LOOK_S = 5.0  # between two looks at the tables, for what others wrote
+KEPT_OF_ONE = 16  # certificates of a member that are listed: whoever renews for ever fills nothing
 KEPT = timedelta(days=30)  # that a certificate is listed after its end
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class Roster:
         now = self._clock.wall()
         with self._fence.writing() as connection:
             subjects = [str(whom)]
-            if isinstance(whom, Member):
+            if isinstance(whom, Member):  # of whom there are KEPT_OF_ONE at most
                 ours = select(CERTIFICATES.c.fingerprint).where(_of(CERTIFICATES, whom))
                 subjects += connection.execute(ours).scalars()
                 unused = and_(_of(ENROLMENT_TOKENS, whom), ENROLMENT_TOKENS.c.used_for.is_(None))
@@ -125,6 +126,11 @@ class Roster:
         row |= {"fingerprint": certificate.fingerprint}
         times = {"begins": certificate.begins, "ends": certificate.ends}
         connection.execute(insert(CERTIFICATES).values(**row, **times))
+        member = Member(certificate.identity.role, certificate.identity.name)
+        newest = select(CERTIFICATES.c.fingerprint).where(_of(CERTIFICATES, member))
+        ordered = newest.order_by(CERTIFICATES.c.ends.desc(), CERTIFICATES.c.begins.desc())
+        surplus = connection.execute(ordered.offset(KEPT_OF_ONE)).scalars().all()
+        connection.execute(delete(CERTIFICATES).where(CERTIFICATES.c.fingerprint.in_(surplus)))
 
 
 def _denied(connection: Connection) -> Denied:

@@ -141,7 +141,9 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         serialise: Any = handler.response_serializer
         guarded: Handler = make(
             wrap(behaviour, method, reads_many=handler.request_streaming),
-            request_deserializer=strictly(method, reading(method, parse)),
+            request_deserializer=strictly(
+                method, reading(method, parse) if handler.request_streaming else parse
+            ),
             response_serializer=packing(method, serialise),
         )
         return guarded
@@ -158,6 +160,8 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
             ):
                 if not reads_many:
                     self._door.look_at(call, method, given)
+                with call.outside():
+                    pass  # its caller may have been turned away while the message came
                 return await behaviour(given, context)
 
         return guarded
