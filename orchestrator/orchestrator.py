@@ -11,7 +11,7 @@ import structlog
 
 from common.disk import SYSTEM_DISK
 from common.errors import UnavailableError
-from common.protocol import Config, Effective
+from common.protocol import Config, Effective, Refusal
 from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
 from orchestrator.audit_log import SEAL_S, AuditLog, AuditLogDamaged
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
-    from common.protocol import Refusal
     from common.signatures import SignedAcceptance
     from orchestrator.config import Limits
     from orchestrator.events import RunEvent
