@@ -453,8 +453,8 @@ BUGS = (
     Bug(
         "a weak key is as good as a strong one",
         "common/certificates.py",
-        "        if key.key_size >= LEAST_RSA_BITS:",
-        "        if key.key_size:",
+        "        if LEAST_RSA_BITS <= key.key_size <= MOST_RSA_BITS and exponent == RSA_EXPONENT:",
+        "        if key.key_size <= MOST_RSA_BITS and exponent == RSA_EXPONENT:",
         "tests/unit/common/test_enrolment.py::test_a_request_for_a_weak_key_is_refused",
     ),
     Bug(
