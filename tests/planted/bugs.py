@@ -148,8 +148,8 @@ BUGS = (
     Bug(
         name="divisor from the row count",
         path=GATEWAY,
-        sound="BegunRun(terms, plan.rounds.count, declared * rate, sampler, units, form)",
-        faulty="BegunRun(terms, plan.rounds.count, len(units) * rate, sampler, units, form)",
+        sound="            expected_batch_size=declared * rate,\n",
+        faulty="            expected_batch_size=len(units) * rate,\n",
         caught_by=f"{ROUND}::test_a_round_is_the_clipped_sum_over_declared_units_times_rate",
     ),
     Bug(
