@@ -24,6 +24,7 @@ from gateway.ledger_tables import AUDIT_HEADS
 from gateway.record_watch import sealed_after
 from tests.certificates import Authority
 from tests.on_record import KEY, PUBLIC_KEY
+from tests.signing import trust_file
 
 ENTRY = Entry("someone", Action.START_RUN, {})
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes([1] * 32))
@@ -163,6 +164,7 @@ def place(tmp_path):
         "data": {"corpus": "points", "site": "a"},
         "policy": {"epsilon_budget": 8.0},
     }
+    tables["trust"] = {"plan_keys": str(trust_file(tmp_path))}
     settings.write_text(tomli_w.dumps(tables))
     return settings
 
