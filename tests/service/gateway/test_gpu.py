@@ -44,8 +44,9 @@ def trained(folder, device: str, gradients: GradientsBy) -> Update:
     ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}", seed=InsecureSeed(3, CLINIC))
     rules = SiteRules(CLINIC, "letters", Policy(epsilon_budget=1e30), Overrides())
     gateway = Gateway(site, ledger, UpdateStore(folder / "updates"), rules)
-    assert isinstance(gateway.accept(RUN, plan(), PLAN), Accepted)
     start = Weights(LAYOUT, flat_parameters(model()).numpy())
+    ordered = plan().model_copy(update={"initial_weights": start.digest})
+    assert isinstance(gateway.accept(RUN, ordered, PLAN), Accepted)
     update = gateway.fed_round(TrainRound(RUN, 1, DeliveredWeights(start.digest, start)))
     ledger.close()
     return update
