@@ -12,8 +12,11 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from common import frames, wire, wire_operator
+from common import frames, wire, wire_audit, wire_operator
+from common.certificates import read_chain
+from common.enrolment import Token, read_request
 from common.ids import GatewayId, PlanId, RunId, WeightsId, is_name
+from common.membership import MEMBER, ROLL, TOKEN_WISH, to_revoke
 from common.protocol import GatewayStatus, RunState, RunStatus, ScoreSet
 from orchestrator.auth import SERVICES
 from orchestrator.bodies import part_of
@@ -69,6 +72,16 @@ def _all_runs(message: Any) -> None:
         wire_operator.status_from_proto(run)
 
 
+def _certified(message: Any) -> None:
+    MEMBER.from_message(message.member)
+    read_request(message.request)
+
+
+def _checkpoints(message: Any) -> None:
+    for checkpoint in message.checkpoints:
+        wire_audit.CHECKPOINT.from_message(checkpoint)
+
+
 # by message: what is done with it first, by whoever gets it. A slice that adds one adds a line
 CHECKS: Mapping[str, Callable[[Any], object]] = {
     "RegisterRequest": wire.versions_from_register,
@@ -101,6 +114,30 @@ CHECKS: Mapping[str, Callable[[Any], object]] = {
     "ListRunsResponse": _all_runs,
     "OperatorServiceFetchWeightsRequest": _nothing,
     "OperatorServiceFetchWeightsResponse": wire.body_part,
+    "GetSignaturesRequest": _nothing,
+    "GetSignaturesResponse": wire_operator.signatures_from_proto,
+    "ReleaseGatewayRequest": _nothing,
+    "ReleaseGatewayResponse": lambda message: wire_operator.status_from_proto(message.status),
+    "EnrolRequest": lambda message: read_request(message.request),
+    "EnrolResponse": lambda message: read_chain(message.chain),
+    "RenewRequest": lambda message: read_request(message.request),
+    "RenewResponse": lambda message: read_chain(message.chain),
+    "CreateTokenRequest": TOKEN_WISH.from_message,
+    "CreateTokenResponse": lambda message: Token.from_text(message.token),
+    "CertifyRequest": _certified,
+    "CertifyResponse": lambda message: read_chain(message.chain),
+    "ListMembersRequest": _nothing,
+    "ListMembersResponse": ROLL.from_message,
+    "RevokeRequest": to_revoke,
+    "RevokeResponse": _nothing,
+    "ListRecordsRequest": lambda message: wire_audit.place(message.after),
+    "ListRecordsResponse": wire_audit.records_from_proto,
+    "ListCheckpointsRequest": lambda message: wire_audit.place(message.after),
+    "ListCheckpointsResponse": _checkpoints,
+    "GetCheckpointRequest": lambda message: wire_audit.place(message.after),
+    "GetCheckpointResponse": wire_audit.sealed_from_proto,
+    "GetLineageRequest": _nothing,
+    "GetLineageResponse": wire_audit.signed_from_proto,
 }
 
 

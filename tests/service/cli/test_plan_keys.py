@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner
 
+from cli import pki
 from cli.config import OperatorConfig
 from cli.main import app
 from cli.pki import NotAName
@@ -92,7 +93,8 @@ def test_a_certificate_that_names_nobody_is_of_no_federation(settings, tmp_path)
 
 def test_whoever_signs_in_with_a_token_signs_for_the_authoritys_federation(settings, tmp_path):
     (tmp_path / "token").write_text("a.b.c")
-    by_token = SignIn(authority=settings.tls.authority, token_file=tmp_path / "token")
+    pki.init(tmp_path / "pki", "acme")
+    by_token = SignIn(authority=tmp_path / "pki" / "ca.pem", token_file=tmp_path / "token")
     check(
         sign_plan(settings.model_copy(update={"tls": by_token}), RUN, DIGEST), "acme", RUN, DIGEST
     )
