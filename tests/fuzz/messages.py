@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -13,15 +14,19 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from common import frames, wire, wire_audit, wire_operator
-from common.certificates import read_chain
-from common.enrolment import Token, read_request
+from common.certificates import read_chain, to_pem
+from common.enrolment import Token, make_request, read_request
 from common.ids import GatewayId, PlanId, RunId, WeightsId, is_name
+from common.issuing import make_root, new_key
 from common.membership import MEMBER, ROLL, TOKEN_WISH, to_revoke
 from common.protocol import GatewayStatus, RunState, RunStatus, ScoreSet
+from common.tls import Identity, Role
 from orchestrator.auth import SERVICES
 from orchestrator.bodies import part_of
 from orchestrator.rpc_errors import strictly
 from orchestrator.submissions import longest
+from protos.federation.v1 import audit_pb2 as audit_pb
+from protos.federation.v1 import enrolment_pb2 as enrolment_pb
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import operator_pb2 as operator_pb
 from tests.fakes import EFFECTIVE, HYPERPARAMETERS, plan_of
@@ -152,6 +157,20 @@ _STATUS = wire_operator.status_to_proto(
         scores=(_SCORES,),
     )
 )
+_WHO = Identity("acme", Role.GATEWAY, "a")
+_CSR = make_request(new_key(), _WHO)
+_CHAIN = to_pem([make_root("acme", datetime(2026, 1, 1, tzinfo=UTC)).certificate])
+_MEMBER = enrolment_pb.Member(role=enrolment_pb.MEMBER_ROLE_GATEWAY, name="a")
+_SEALED = audit_pb.GetCheckpointResponse(
+    checkpoint=audit_pb.AuditCheckpoint(
+        federation="acme",
+        sequence=1,
+        hash=DIGEST,
+        at="2026-01-01",
+        public_key=DIGEST,
+        signature=2 * DIGEST,
+    )
+)
 # whole messages, of which examples from a descriptor alone are none
 WHOLE_MESSAGES: Mapping[str, Message] = {
     "GetConfigResponse": pb.GetConfigResponse(
@@ -177,6 +196,20 @@ WHOLE_MESSAGES: Mapping[str, Message] = {
     "WatchRunResponse": operator_pb.WatchRunResponse(status=_STATUS, plan=PLAN),
     "CancelRunResponse": operator_pb.CancelRunResponse(status=_STATUS),
     "ListRunsResponse": operator_pb.ListRunsResponse(runs=[_STATUS]),
+    "ReleaseGatewayResponse": operator_pb.ReleaseGatewayResponse(status=_STATUS),
+    "EnrolRequest": enrolment_pb.EnrolRequest(secret=bytes(16), request=_CSR),
+    "EnrolResponse": enrolment_pb.EnrolResponse(chain=_CHAIN),
+    "RenewRequest": enrolment_pb.RenewRequest(request=_CSR),
+    "RenewResponse": enrolment_pb.RenewResponse(chain=_CHAIN),
+    "CreateTokenRequest": enrolment_pb.CreateTokenRequest(member=_MEMBER, lifetime_s=60),
+    "CreateTokenResponse": enrolment_pb.CreateTokenResponse(
+        token=Token(bytes(16), DIGEST, "fed.example.org:8444", _WHO).text()
+    ),
+    "CertifyRequest": enrolment_pb.CertifyRequest(member=_MEMBER, request=_CSR),
+    "CertifyResponse": enrolment_pb.CertifyResponse(chain=_CHAIN),
+    "RevokeRequest": enrolment_pb.RevokeRequest(member=_MEMBER),
+    "GetCheckpointResponse": _SEALED,
+    "ListCheckpointsResponse": audit_pb.ListCheckpointsResponse(checkpoints=[_SEALED.checkpoint]),
 }
 
 

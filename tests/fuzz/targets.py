@@ -46,6 +46,8 @@ GATEWAY_TOML = """address = "127.0.0.1:8443"
 authority = "ca.pem"
 certificate = "cert.pem"
 key = "key.pem"
+[trust]
+plan_keys = "plan-keys"
 [task]
 labels = ["Disease"]
 [data]
