@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import torch
 
 from common.errors import RequestError
-from gateway.choices import Device
+
+
+class Device(StrEnum):
+    """What `device` in `gateway.toml` may be."""
+
+    AUTO = "auto"  # a GPU where torch finds one, else the processor
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class NoGpu(RequestError):

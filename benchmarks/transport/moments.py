@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 import structlog
 
-from common.audit import ORCHESTRATOR
 from common.errors import FederationError
 from common.protocol import Train
 from gateway.client import GrpcClient
@@ -44,9 +43,9 @@ def note_openings() -> None:
     """Let this process print when it is about to record that a round opens, until it ends."""
     record = LiveRuns.record
 
-    def noting(runs: LiveRuns, live: LiveRun, *events: RunEvent, actor: str = ORCHESTRATOR) -> None:
+    def noting(runs: LiveRuns, live: LiveRun, *events: RunEvent) -> None:
         at = time.monotonic()
-        record(runs, live, *events, actor=actor)
+        record(runs, live, *events)
         for event in events:
             if isinstance(event, RoundOpened):
                 LOG.info(OPENING, run=live.run.run_id, round=event.number, at=at)

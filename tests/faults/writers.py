@@ -22,10 +22,6 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "gateway.countersignatures.trust": "a command: test_ledger_commands.py",
     "gateway.ledger_desk.Desk.image": "a copy that is thrown away",
     "gateway.merging._add": "a command: test_kill_merge.py",
-    **{
-        f"orchestrator.backup.{name}": "a command: test_backup.py"
-        for name in ("make", "restore", "_snapshot", "_copy", "_copy_weights", "_write")
-    },
     "orchestrator.operations.Operations.start_run": "calls `create` of the runs, no file",
     "orchestrator.uploads.Upload.keep": "only where a plan asks for it: test_kill_kept.py",
 }

@@ -17,7 +17,6 @@ from gateway.workshop import Workshop
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
 from tasks.task import DataConfig
-from tests.signing import FEDERATION, TRUST
 from tests.simulation.calls import Link
 from tests.simulation.checks import Checks
 from tests.simulation.client import SimulatedClient
@@ -178,7 +177,7 @@ class Federation:
         orchestrator = Orchestrator(
             state,
             f"sqlite:///{state / 'journal.db'}",
-            federation=FEDERATION,
+            federation="simulated",
             clock=machine.clock,
             limits=Limits(),
             disk=ProcessDisk(machine.disk, process, self.faults),
@@ -205,7 +204,7 @@ class Federation:
         disk = ProcessDisk(machine.disk, process, self.faults)
         workshop = Workshop(machine.name, config, TASK, None, disk)
         client = SimulatedClient(self.network, machine.name, process)
-        await Agent(workshop, client, Backoff(), lambda _: None, TRUST).run()
+        await Agent(workshop, client, Backoff(), lambda _: None).run()
 
     # what befalls them
 
