@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from common.clock import SystemClock
 from common.protocol import Body, Chunk, LedgerHead
-from common.transfer import DigestMismatch, LengthMismatch, digest_of
+from common.transfer import LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
 from orchestrator.config import Limits
