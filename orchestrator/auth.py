@@ -93,10 +93,8 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
-def check_caller(
-    connection: Mapping[str, Iterable[bytes]], method: str, federation: str
-) -> Identity:
-    """Return who is behind `connection`; raise unless they may call `method`, "/service/name".
+def check_caller(connection: Mapping[str, Iterable[bytes]], method: str, federation: str) -> None:
+    """Raise unless whoever is behind `connection` may call `method`, "/service/name".
 
     Raises:
         TlsTooOld, IdentityMissing, ForeignFederation: nobody of this federation is calling.
@@ -110,7 +108,6 @@ def check_caller(
         raise ForeignFederation(got=caller.federation, need=federation)
     if caller.role not in PERMISSIONS.get(method, frozenset()):
         raise RoleRefused(caller.role, method)
-    return caller
 
 
 def calling_gateway(context: Context) -> GatewayId:
