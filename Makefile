@@ -14,8 +14,8 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
-TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/hosts
-CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
+TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
+CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
 
@@ -25,9 +25,12 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--no-emit-find-links --no-emit-options --unsafe-package torch \
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
+BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py requirements \
+	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
+
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults hosts simulate system cover planted bench \
-	bench-competitors demo up down wheels lock check clean
+.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover planted bench \
+	bench-competitors demo up down wheels sbom lock check clean
 
 help:  ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,11 +63,19 @@ hosts: $(READY) $(GENERATED)  ## each process on a host of its own, over bad net
 	$(PYTEST) tests/hosts
 
 SEEDS ?= 0:300
+SECONDS ?= 1800
 BENCH ?=
 COMPETITORS := flower nvflare
 
+fuzz: $(READY) $(GENERATED)  ## look for inputs that break a reader; SECONDS=1800 for all; needs atheris
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 simulate: $(READY) $(GENERATED)  ## whole federations under faults, each from a seed; SEEDS=0:10000
 	$(BIN)/python -m tests.simulation $(SEEDS)
+
+CASES ?= 100000
+poison: $(READY) $(GENERATED)  ## bad updates against a real orchestrator; CASES=100000
+	$(BIN)/python -m tests.poison --cases $(CASES)
 
 system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
 	$(PYTEST) -m system tests/system
@@ -100,6 +111,11 @@ wheels: $(LOCKED)  ## fetch the locked packages for image builds into wheels/
 		-r requirements/build.txt -r requirements/gateway.txt -r requirements/orchestrator.txt
 	$(PIP) download -qq --dest wheels --no-deps $(TORCH_OPTIONS) -r requirements/torch.txt
 
+sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json, from the lock
+	mkdir -p dist/sbom
+	cat requirements/orchestrator.txt | $(BOM) -o dist/sbom/orchestrator.cdx.json -
+	cat requirements/gateway.txt requirements/torch.txt | $(BOM) -o dist/sbom/gateway.cdx.json -
+
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) --extra gateway --extra ner --extra postgresql --extra dev \
 		-o requirements/lock.txt pyproject.toml requirements/build.in
@@ -108,13 +124,13 @@ lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer 
 		-o requirements/orchestrator.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
 		-o requirements/gateway.txt pyproject.toml
-	for name in $(COMPETITORS); do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
+	for name in $(COMPETITORS) sbom; do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
 
-check: lint types layers cover planted  ## all that CI asks
+check: lint types layers sbom cover planted  ## all that CI asks
 
 clean:  ## delete .venv and what is built; state and models stay
-	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) build dist *.egg-info .coverage .coverage.* htmlcov \
+	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) .venv-sbom build dist *.egg-info .coverage .coverage.* htmlcov \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find protos -name '*_pb2*' -delete
 

@@ -76,6 +76,17 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
+        "siege",
+        ("benchmarks.siege",),
+        of=("half_open", "gateways", "mib"),
+        metrics=(
+            "round_median_s",
+            "round_max_s",
+            "orchestrator_peak_rss_mib",
+            "orchestrator_grew_mib",
+        ),
+    ),
+    Benchmark(
         "wide_area",
         ("benchmarks.wide_area",),
         of=("link_mbit", "rtt_ms", "window_mib", "mib", "direction"),

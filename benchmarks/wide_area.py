@@ -19,6 +19,7 @@ import tomli_w
 import typer
 
 from benchmarks.machine import described
+from benchmarks.transport import signing
 from benchmarks.transport.places import state_folder
 from benchmarks.transport.wide_area_process import GATEWAY, files
 from cli import pki
@@ -55,6 +56,7 @@ def measure(lab: Lab, folder: Path, *, mib: int, window_mib: float) -> list[dict
 
 def _lay_out(folder: Path, where: str, window_mib: float) -> None:
     pki.init(folder / "pki", "wide")
+    signing.make(folder)
     for role, name, hosts in (
         (Role.ORCHESTRATOR, "orchestrator", (address(1),)),
         (Role.OPERATOR, "operator", ()),

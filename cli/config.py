@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cli.sign_in import SignIn
 from common.config import Addresses, FileSettings, load_settings
 from common.http2 import Http2Settings
-from common.tls import TlsFiles
 
 VARIABLE = "FEDGATE_OPERATOR_CONFIG"
 DEFAULT = Path("operator.toml")
@@ -17,7 +17,8 @@ class OperatorConfig(FileSettings):
     """Where the orchestrator is, and who is asking."""
 
     address: Addresses  # of one, or of several of which one leads
-    tls: TlsFiles
+    tls: SignIn
+    signing_key: Path | None = None  # what `fedgate run start` signs plans with, PEM
     http2: Http2Settings = Http2Settings()
 
 

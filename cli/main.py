@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from cli import pki_commands, run_commands
+from cli import (
+    audit_commands,
+    backup_commands,
+    enroll_commands,
+    pki_commands,
+    plan_key_commands,
+    run_commands,
+)
 from common.console import ERRORS, run_app
 
 app = typer.Typer(
@@ -20,10 +27,14 @@ app = typer.Typer(
 )
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
+app.add_typer(enroll_commands.app, name="enroll")
+app.add_typer(plan_key_commands.app, name="plan")
+app.add_typer(audit_commands.app, name="audit")
+app.command("backup")(backup_commands.backup)
+app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    from cli import demo_command, model_commands, plan_commands
+    from cli import demo_command, model_commands, plan_commands  # noqa: F401 - adds `plan check`
 
-    app.add_typer(plan_commands.app, name="plan")
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)
 

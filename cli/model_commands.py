@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.audit_client import AuditClient
 from cli.config import operator_config
-from cli.model_card import card_of, read_model, write_model
+from cli.model_card import ModelUnreadable, card_of, prove_folder, read_model, write_model
 from cli.operator_client import OperatorClient
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json
 from common.errors import ConflictError, RequestError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cli.model_card import ModelCard
+    from cli.model_proof import ModelProof
     from common.protocol import RunStatus
     from tasks.task import DataConfig, Scores, Task
 
@@ -86,8 +88,84 @@ async def _export(run_id: RunId, out: Path, config: Path | None) -> tuple[ModelC
         if status.state is not RunState.COMPLETED or status.model is None:
             raise RunNotCompleted(status)
         data = await client.fetch_weights(status.model)
-    card = card_of(status, plan_from_bytes(plan))
-    return card, write_model(out, data, card)
+    async with AuditClient(settings.address, settings.tls, settings.http2) as auditor:
+        signed = await auditor.lineage(run_id)
+    card = card_of(status, plan_from_bytes(plan), signed)
+    return card, write_model(out, data, card, signed)
+
+
+@app.command("card")
+def card(folder: FolderOption = Path("model"), output: FormatOption = Format.TEXT) -> None:
+    """Print an exported model's card: Markdown, or JSON; its lineage is checked first."""
+    from cli.model_page import page_of
+
+    found = prove_folder(folder)
+    if output is Format.JSON:
+        emit_json(found.model_dump(mode="json"))
+    else:
+        sys.stdout.write(page_of(found))
+
+
+@app.command("verify")
+def verify(
+    run: Annotated[str | None, typer.Argument(help="The run, at its orchestrator.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--model", help="Folder that `model export` wrote.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The orchestrator's public key.")] = None,
+    config: ConfigOption = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Prove what a model was made of: signatures, chain, digests, and each round made again.
+
+    Without a run, an exported folder is checked by itself. The first thing that is not as it was
+    signed is named.
+    """
+    if run is None:
+        card = prove_folder(folder or Path("model"), key)
+        _print_folder(card, output)
+        return
+    proof = asyncio.run(_prove(RunId(run), key, config))
+    if folder is not None and prove_folder(folder, key).sha256 != proof.model_sha256:
+        raise ModelUnreadable(folder, f"its model is not that of run {run}")
+    if output is Format.JSON:
+        emit_json(proof)
+    else:
+        _print_proof(proof)
+
+
+async def _prove(run_id: RunId, key: str | None, config: Path | None) -> ModelProof:
+    from cli.model_proof import Story, prove
+
+    settings = operator_config(config)
+    where = (settings.address, settings.tls, settings.http2)
+    async with OperatorClient(*where) as client, AuditClient(*where) as auditor:
+        status, plan = await client.run(run_id)
+        signed = await auditor.lineage(run_id)
+        story = Story(run_id, plan, status.published_round, status.model, signed)
+        return await prove(story, client.fetch_weights, key)
+
+
+def _print_folder(card: ModelCard, output: Format) -> None:
+    lineage = card.lineage
+    if output is Format.JSON:
+        emit_json({"run": card.run, "model_sha256": card.sha256, "lineage": lineage})
+    elif lineage is not None:
+        OUT.print(f"the model is the one that {lineage.public_key} has signed")
+        OUT.print(f"{lineage.statements} statements lead to it; they were not replayed from files")
+
+
+def _print_proof(proof: ModelProof) -> None:
+    for each in proof.rounds:
+        how = (
+            "made again, the same bit for bit"
+            if each.how == "replayed"
+            else ("stated: its updates were not kept; signature, chain and digests hold")
+        )
+        OUT.print(f"round {each.round}, {each.updates} updates: {how}")
+    if proof.model is not None:
+        OUT.print(f"the model {proof.model} (SHA-256 {proof.model_sha256}) follows from them")
+    OUT.print(f"signed by {proof.public_key}")
 
 
 @app.command("evaluate")

@@ -12,7 +12,7 @@ from common.errors import NotFound, UnavailableError
 from common.frames import FramedChannel
 from common.ids import PlanId, WeightsId
 from common.protocol import Body
-from common.retry import Backoff
+from common.retry import Backoff, wait_after
 from common.transfer import Receiver, chunks_of, digest_of
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from common.ids import RunId
     from common.protocol import RunStatus, ScoreSet
+    from common.signatures import PlanSignature, RunSignatures
 
 WEIGHTS_LIMIT = 1 << 36  # bytes: what an operator takes from an orchestrator that it chose itself
 
@@ -47,9 +48,10 @@ class OperatorClient(Client):
             response = await self._stub.UploadWeights(requests())
         return WeightsId(response.digest)
 
-    async def start_run(self, run_id: RunId, plan: bytes) -> PlanId:
+    async def start_run(self, run_id: RunId, plan: bytes, signature: PlanSignature) -> PlanId:
         """Start the run of that name; the same call again starts nothing."""
-        request = pb.StartRunRequest(run_id=run_id, plan=plan)
+        signed = wire.PLAN_SIGNATURE.to_message(signature)
+        request = pb.StartRunRequest(run_id=run_id, plan=plan, signature=signed)
         with self._our_errors():
             response = await self._stub.StartRun(request, timeout=CALL_TIMEOUT_S)
         return PlanId(response.plan_digest)
@@ -79,11 +81,13 @@ class OperatorClient(Client):
                     yield status, plan
                     if status.has_ended:
                         return
-            except UnavailableError:
+                wait_s = next(waits)
+            except UnavailableError as error:
                 failures += 1
                 if failures > patience:
                     raise
-            await asyncio.sleep(next(waits))
+                wait_s = wait_after(error, waits)
+            await asyncio.sleep(wait_s)
 
     async def run(self, run_id: RunId) -> tuple[RunStatus, bytes]:
         """Return a run's present state and its plan's bytes."""
@@ -96,11 +100,25 @@ class OperatorClient(Client):
             response = await self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(wire_operator.status_from_proto(run) for run in response.runs)
 
+    async def signatures(self, run_id: RunId) -> RunSignatures:
+        """Return who ordered a run and what gateways accepted; nothing of it is checked here."""
+        request = pb.GetSignaturesRequest(run_id=run_id)
+        with self._our_errors():
+            response = await self._stub.GetSignatures(request, timeout=CALL_TIMEOUT_S)
+        return wire_operator.signatures_from_proto(response)
+
     async def cancel_run(self, run_id: RunId) -> RunStatus:
         """End a run; return its state."""
         request = pb.CancelRunRequest(run_id=run_id)
         with self._our_errors():
             response = await self._stub.CancelRun(request, timeout=CALL_TIMEOUT_S)
+        return wire_operator.status_from_proto(response.status)
+
+    async def release_gateway(self, run_id: RunId, gateway: str) -> RunStatus:
+        """Take a gateway out of quarantine; return the run's state."""
+        request = pb.ReleaseGatewayRequest(run_id=run_id, gateway=gateway)
+        with self._our_errors():
+            response = await self._stub.ReleaseGateway(request, timeout=CALL_TIMEOUT_S)
         return wire_operator.status_from_proto(response.status)
 
     async def fetch_weights(self, digest: WeightsId) -> memoryview:

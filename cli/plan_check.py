@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,7 @@ from common.accounting import (
     epsilon_replace_one,
     round_event,
 )
+from common.bad_updates import NormMode, Reputation, UpdateNorm
 from common.calibration import TargetOutOfReach, last_affordable_round, noise_for, rate_for
 from common.plan import Relation, Unit
 from common.wire_formats import WireFormat
@@ -69,6 +71,9 @@ class PlanCheck(BaseModel):
     wire_format: WireFormat  # of updates; costs no privacy
     update_bytes: int  # what each gateway sends in a round
     keep_updates: bool  # whether the orchestrator stores them
+    update_norm: UpdateNorm  # what their norms may be
+    reputation: Reputation | None  # None: no scores are kept
+    expected_clipped: tuple[str, ...]  # gateways whose noise alone is above the bound to expect
     noise_to_signal: float  # of one round's averaged update, see `noise_to_signal`
     gateways: tuple[GatewayCost, ...]
     to_reach_target: Change  # from the plan's bounds
@@ -90,6 +95,9 @@ def check_plan(plan: Plan, target_epsilon: float | None = None) -> PlanCheck:
         wire_format=plan.wire_format,
         update_bytes=plan.update_form.byte_length,
         keep_updates=plan.keep_updates,
+        update_norm=plan.update_norm,
+        reputation=plan.reputation,
+        expected_clipped=expected_clipped(plan),
         noise_to_signal=noise_to_signal(plan),
         gateways=tuple(_cost(plan, participant.gateway) for participant in plan.participants),
         to_reach_target=_changes(plan, target),
@@ -112,15 +120,33 @@ def noise_to_signal(plan: Plan) -> float:
     names = [participant.gateway for participant in plan.participants]
     total = sum(plan.weight(name) for name in names)
     variance = signal = 0.0
-    for participant in plan.participants:
-        how = plan.assigned(participant.gateway)
-        step = plan.weight(participant.gateway) / total * how.learning_rate * how.clipping_norm
-        expected = plan.expected_units(participant.gateway)
-        noise = step * how.sum_noise_multiplier(expected) / expected
-        variance += how.local_steps * noise**2
-        signal += how.local_steps * step
+    for name in names:
+        how, share = plan.assigned(name), plan.weight(name) / total
+        variance += (share * noise_norm(plan, name)) ** 2
+        signal += how.local_steps * share * how.learning_rate * how.clipping_norm
     fewer = len(names) / (plan.rounds.target or len(names))
-    return math.sqrt(fewer * plan.task.layout.size * variance) / signal
+    return math.sqrt(fewer * variance) / signal
+
+
+def noise_norm(plan: Plan, gateway: str) -> float:
+    r"""Return :math:`\sqrt{k d} \cdot \eta C \sigma / B`: what one update's noise comes to.
+
+    The letters are those of `noise_to_signal`: plain SGD of k local steps.
+    """
+    how, expected = plan.assigned(gateway), plan.expected_units(gateway)
+    noise = how.learning_rate * how.clipping_norm * how.sum_noise_multiplier(expected) / expected
+    return math.sqrt(how.local_steps * plan.task.layout.size) * noise
+
+
+def expected_clipped(plan: Plan) -> tuple[str, ...]:
+    """Return the gateways whose updates will be scaled down in each round, for their noise alone.
+
+    Noise is the wider the fewer units a batch has: a small site beside large ones stands out.
+    """
+    norms = {each.gateway: noise_norm(plan, each.gateway) for each in plan.participants}
+    how = plan.update_norm
+    bound = how.factor * median(norms.values()) if how.mode is NormMode.MEDIAN else how.bound
+    return tuple(name for name, norm in norms.items() if bound is not None and norm > bound)
 
 
 def _cost(plan: Plan, gateway: str) -> GatewayCost:

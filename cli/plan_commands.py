@@ -1,4 +1,4 @@
-"""`fedgate plan`: what a plan costs, before anything runs."""
+"""`fedgate plan check`: what a plan costs, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.plan_key_commands import app
 from common.accounting import rounded_up
 from common.console import OUT, Format, FormatOption, emit_json, emit_table
 
 if TYPE_CHECKING:
     from cli.plan_check import PlanCheck
-
-app = typer.Typer(no_args_is_help=True, help="See what a plan costs, before anything runs.")
-
-
-@app.callback()
-def plan() -> None:
-    """See what a plan costs, before anything runs."""
 
 
 @app.command("check")
@@ -71,6 +65,7 @@ def _show(found: PlanCheck) -> None:
     )
     kept = ", KEPT by the orchestrator" if found.keep_updates else ""
     OUT.print(f"one update: {found.update_bytes:,} bytes in {found.wire_format}{kept}")
+    OUT.print(_guards(found), markup=False)
     OUT.print(f"noise to signal in one averaged update: {found.noise_to_signal:.3g}")
     verdict = "within" if found.is_within_target else "ABOVE"
     OUT.print(
@@ -82,6 +77,21 @@ def _show(found: PlanCheck) -> None:
         f"the target alone by: noise of at least {_or_none(change.noise_multiplier)}, a sampling "
         f"rate of at most {_or_none(change.sampling_rate)}, or at most {_or_none(change.rounds)} "
         "rounds"
+    )
+
+
+def _guards(found: PlanCheck) -> str:
+    """Say what bounds the updates' norms, how far that holds, and whom it will meet."""
+    norm = found.update_norm
+    if norm.is_off:
+        return "updates of any norm are averaged: one bad gateway can undo the model"
+    median = f"{norm.factor:g} times the median of rounds before"
+    bound = median if norm.bound is None else f"{norm.bound:g}"
+    many = ", ".join(found.expected_clipped)
+    meets = f"; expected above it for their noise alone: {many}" if many else ""
+    return (
+        f"updates are scaled down to an L2 norm of {bound}, which holds against one bad gateway "
+        f"in five and against no backdoor{meets}"
     )
 
 

@@ -1,7 +1,8 @@
 """What an operator writes, `plan.toml`, made into the plan of a run.
 
 The file leaves out what is known only with the task at hand: the layout of the weights, their
-initial values, the task's digest, and where it is not given the noise that meets the target.
+initial values, the task's digest, and where it is not given the noise that meets the target. What
+guards the average against bad updates is on unless the file turns it off.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.accounting import epsilon_at_bounds, rounded_up
+from common.bad_updates import Reputation, UpdateNorm
 from common.calibration import noise_for
 from common.config import SettingsInvalid, problems_of, read_toml
 from common.errors import RequestError
@@ -75,10 +77,8 @@ def complete(fields: dict[str, Any], task: Task, labels: tuple[str, ...]) -> tup
     """Return the plan of `fields` with the task's part filled in, and its initial weights."""
     initial = weights_of(task.build_model(labels))
     spec = TaskSpec(name=task.name, digest=task.digest(), labels=labels, layout=initial.layout)
-    plan = Plan(
-        **{**_with_noise(_with_maximum(fields)), "task": spec, "initial_weights": initial.digest}
-    )
-    return plan, initial
+    given = _with_guards(_with_noise(_with_maximum(fields)))
+    return Plan(**{**given, "task": spec, "initial_weights": initial.digest}), initial
 
 
 def check_target(plan: Plan) -> None:
@@ -86,6 +86,14 @@ def check_target(plan: Plan) -> None:
     epsilon = epsilon_at_bounds(plan)
     if epsilon > plan.privacy.target_epsilon:
         raise EpsilonAboveTarget(got=epsilon, target=plan.privacy.target_epsilon, plan=plan)
+
+
+def _with_guards(fields: dict[str, Any]) -> dict[str, Any]:
+    """Bound the updates' norms and keep scores, unless the file says otherwise.
+
+    A serialised plan that says nothing has neither: it may be one of before.
+    """
+    return {"update_norm": UpdateNorm(), "reputation": Reputation(), **fields}
 
 
 def _with_maximum(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`fedgate run`: start, watch, list and cancel runs."""
+"""`fedgate run`: start, watch, list and cancel runs; release a gateway."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import typer
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
+from common.bad_updates import Standing
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
 from common.ids import RunId
 from common.protocol import RunState
 
 if TYPE_CHECKING:
-    from common.protocol import RunStatus
+    from collections.abc import Iterator
 
-app = typer.Typer(no_args_is_help=True, help="Start, watch, list and cancel runs.")
+    from common.protocol import RunStatus
+    from common.signatures import RunSignatures
+
+app = typer.Typer(
+    no_args_is_help=True, help="Start, watch, list and cancel runs; release a gateway."
+)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="How to reach the orchestrator, TOML.")
 ]
+_STANDINGS = {Standing.WATCH: "on watch", Standing.QUARANTINE: "in quarantine"}
 RunArgument = Annotated[str, typer.Argument(help="The run's name.")]
 
 
@@ -38,7 +45,7 @@ def start(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Start a run: make its initial weights, upload them, hand over the plan.
+    """Start a run: make its initial weights, upload them, sign the plan and hand it over.
 
     With the same plan and run name this starts nothing twice.
     """
@@ -49,14 +56,17 @@ async def _start(
     plan_file: Path, run_id: str | None, *, wait: bool, config: Path | None, output: Format
 ) -> None:
     from cli.plan_file import read_plan
-    from common.wire import plan_to_bytes
+    from cli.plan_keys import sign_plan
+    from common.wire import plan_id, plan_to_bytes
 
     settings = operator_config(config)
     plan, initial = read_plan(plan_file)
     name = RunId(run_id or f"{plan.name}-{secrets.token_hex(4)}")
+    data = plan_to_bytes(plan)
+    signature = sign_plan(settings, name, plan_id(data))
     async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
         await client.upload_weights(initial.to_bytes())
-        await client.start_run(name, plan_to_bytes(plan))
+        await client.start_run(name, data, signature)
         ERRORS.print(f"run {name} started; watch it with `fedgate run watch {name}`")
         if wait:
             await _follow(client, name)
@@ -93,10 +103,26 @@ def _line(status: RunStatus) -> str:
     scores = [s for s in status.scores if s.split == "dev"]
     f1 = f", F1 on dev {100 * max(scores, key=lambda s: s.round).f1:.1f}" if scores else ""
     reason = f": {status.reason}" if status.reason else ""
+    noted = "".join(f", {note}" for note in _notes(status))
     return (
         f"{status.run_id} {status.state}{reason}, {status.published_round} of {status.rounds} "
-        f"rounds published, {inside} of {len(status.gateways)} gateways connected{f1}"
+        f"rounds published, {inside} of {len(status.gateways)} gateways connected{f1}{noted}"
     )
+
+
+def _signer(status: RunStatus) -> str:
+    """Return the first digits of the key that ordered a run: they are in gateways' trust files."""
+    signed = status.plan_signature
+    return "nobody" if signed is None else signed.public_key[:16]
+
+
+def _notes(status: RunStatus) -> Iterator[str]:
+    """Yield what there is to know of gateways whose updates are not what they should be."""
+    for gateway in status.gateways:
+        if gateway.refused is not None:
+            yield f"{gateway.gateway}'s update refused ({gateway.refused})"
+        if gateway.standing not in {None, Standing.GOOD}:
+            yield f"{gateway.gateway} {_STANDINGS[gateway.standing]} (score {gateway.score:.2f})"
 
 
 @app.command("list")
@@ -113,10 +139,45 @@ def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
         emit_json({"runs": runs})
         return
     rows = [
-        (r.run_id, r.state, f"{r.published_round}/{r.rounds}", len(r.gateways), r.reason)
+        (
+            *(r.run_id, r.state, f"{r.published_round}/{r.rounds}", len(r.gateways)),
+            *(_signer(r), r.reason),
+        )
         for r in runs
     ]
-    emit_table("runs", ("run", "state", "rounds", "gateways", "reason"), rows)
+    emit_table("runs", ("run", "state", "rounds", "gateways", "signed by", "reason"), rows)
+
+
+@app.command("signatures")
+def signatures(
+    run: RunArgument, config: ConfigOption = None, output: FormatOption = Format.TEXT
+) -> None:
+    """Prove who ordered a run and what gateways accepted; exit code 1 if something is not proven.
+
+    Signatures and certificates are checked here, against the authority in the settings: what the
+    orchestrator says is not believed. JSON holds all that a program of one's own needs to do so.
+    """
+    from cli.signatures import verified
+
+    settings = operator_config(config)
+
+    async def ask() -> tuple[RunStatus, RunSignatures]:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            return (await client.run(RunId(run)))[0], await client.signatures(RunId(run))
+
+    status, found = asyncio.run(ask())
+    findings = verified(status, found, settings.tls)
+    if output is Format.JSON:
+        shown = {"plan_signature": found.plan_signature, "acceptances": found.acceptances}
+        emit_json({"findings": findings, "plan": found.plan.hex(), **shown})
+    else:
+        OUT.print(f"plan {findings.plan_digest}, signed by {findings.plan_signed_by}")
+        for gateway in findings.accepted:
+            OUT.print(f"{gateway} has accepted it, with what the run's status says", markup=False)
+        for problem in findings.problems:
+            ERRORS.print(f"not proven: {problem}", markup=False)
+    if findings.problems:
+        raise typer.Exit(1)
 
 
 @app.command("cancel")
@@ -133,12 +194,30 @@ def cancel(
     _print_status(asyncio.run(ask()), output)
 
 
+@app.command("release")
+def release(
+    run: RunArgument,
+    gateway: Annotated[str, typer.Argument(help="The gateway's name.")],
+    config: ConfigOption = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Take a gateway out of quarantine: from the next round on its updates count again."""
+    settings = operator_config(config)
+
+    async def ask() -> RunStatus:
+        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+            return await client.release_gateway(RunId(run), gateway)
+
+    _print_status(asyncio.run(ask()), output)
+
+
 def _print_status(status: RunStatus, output: Format) -> None:
     """Print a run's state; leave with exit code 1 if the run failed."""
     if output is Format.JSON:
         emit_json(status)
     else:
         OUT.print(_line(status), markup=False)
+        OUT.print(f"plan signed by {_signer(status)}", markup=False)
         if status.model is not None:
             OUT.print(f"model {status.model} (SHA-256 {status.model_sha256})")
     if status.state is RunState.FAILED:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from common.errors import (
     AbortedError,
     ConflictError,
     FederationError,
+    LimitReached,
     NotFound,
     PermissionRefused,
     RequestError,
@@ -25,12 +29,15 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias
 
     from common.http2 import Http2Settings
-    from common.tls import TlsFiles
+    from common.tls import Credentials
 
     Addresses: TypeAlias = str | Sequence[str]  # one, or several in the order they are tried
 
 CALL_TIMEOUT_S = 30.0
+LEAVING_S = 86400.0  # that a call may still take on a connection that was left for another
 CALL_ENDED = (asyncio.InvalidStateError, grpc.aio.AioRpcError)  # what writing to one raises
+DETAILS_KEY = "grpc-status-details-bin"
+_SAME_SERVER = (AbortedError, LimitReached)  # says to ask the one that answered, no other
 _SETTLED = {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}
 
 _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
@@ -47,26 +54,29 @@ _CLASSES: dict[grpc.StatusCode, type[FederationError]] = {
 
 
 def open_channel(
-    address: str, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+    address: str, tls: Credentials, http2: Http2Settings = DEFAULT_HTTP2
 ) -> grpc.aio.Channel:
-    """Return a channel to `address`, host:port, that presents this process's certificate."""
+    """Return a channel to `address`, host:port, whose calls say who makes them."""
     options = http2.client_options()
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options)
 
 
 class Client:
-    """A channel to an orchestrator that presents this process's certificate; `async with` it.
+    """A channel to an orchestrator whose calls say who makes them; `async with` it.
 
     Of several addresses it calls the first that answers, and after an `UnavailableError` the next,
-    unless that is an `AbortedError`: one of them leads, the others stand by and do not listen.
+    unless that is an `AbortedError` or `LimitReached`: one of them leads, the others stand by and
+    do not listen.
     """
 
     def __init__(
-        self, addresses: Addresses, tls: TlsFiles, http2: Http2Settings = DEFAULT_HTTP2
+        self, addresses: Addresses, tls: Credentials, http2: Http2Settings = DEFAULT_HTTP2
     ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        self._channels = tuple(open_channel(each, tls, http2) for each in self._addresses)
+        self._tls, self._http2 = tls, http2
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._channels = self._opened()
         self._turn(0)
 
     async def __aenter__(self) -> Self:
@@ -79,6 +89,21 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         for channel in self._channels:
             await channel.close()
+        for leaving in tuple(self._leaving):
+            leaving.cancel()
+            await asyncio.wait([leaving])
+
+    def redial(self) -> None:
+        """Connect anew, with the files as they are now; calls under way end where they began."""
+        for channel in self._channels:
+            leaving = asyncio.create_task(channel.close(LEAVING_S), name="leaving")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._channels = self._opened()
+        self._turn(self._place)
+
+    def _opened(self) -> tuple[grpc.aio.Channel, ...]:
+        return tuple(open_channel(each, self._tls, self._http2) for each in self._addresses)
 
     def _turn(self, place: int) -> None:
         """Call that address from now on."""
@@ -98,7 +123,7 @@ class Client:
         except grpc.aio.AioRpcError as error:
             ours = error_of(error, self._addresses[place])
             following = (place + 1) % len(self._addresses)
-            is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, AbortedError)
+            is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, _SAME_SERVER)
             if is_of_no_use and self._place == place != following:
                 self._turn(following)
             raise ours from error
@@ -124,6 +149,8 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
     an `UnavailableError`: the same call may succeed later.
     """
     details = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return LimitReached(details, wait_s=_asked_wait_s(error))
     kind = _CLASSES.get(error.code())
     if kind is not None:
         return kind(details)
@@ -134,3 +161,17 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
         hint = "the TLS handshake failed: check that both certificates are of one authority, "
         return UnavailableError(f"{address}: {hint}valid today and for this host ({details})")
     return UnavailableError(f"{address}: {details}")
+
+
+def _asked_wait_s(error: grpc.aio.AioRpcError) -> float:
+    """Return how long the server asks to wait, 0 where it does not say."""
+    status, asked = Status(), RetryInfo()
+    try:
+        status.ParseFromString(dict(error.trailing_metadata() or ()).get(DETAILS_KEY, b""))
+        for detail in status.details:
+            if detail.Unpack(asked):
+                asked_s: float = asked.retry_delay.seconds + asked.retry_delay.nanos / 1e9
+                return max(0.0, asked_s)
+    except (DecodeError, TypeError):
+        pass  # not a status of ours: nothing is asked
+    return 0.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from common.audit import Sealed
     from common.ids import PlanId, RunId, WeightsId
     from common.protocol import (
         Body,
@@ -61,3 +62,6 @@ class OrchestratorClient(Protocol):
 
     async def get_ledger_head(self, *, insecure_deterministic: bool) -> Countersignature | None:
         """Return the newest head of this gateway's ledger that was countersigned, if any was."""
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        """Return the audit log's newest checkpoint, and what leads to it from a record."""

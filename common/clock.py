@@ -15,7 +15,7 @@ class Clock(Protocol):
         """Return seconds on a monotonic clock: for deadlines, meaningless across processes."""
 
     def wall(self) -> datetime:
-        """Return the time of day in UTC: for display alone."""
+        """Return the time of day in UTC: for display, and for the life of certificates."""
 
     async def sleep_until(self, deadline: float) -> None:
         """Return once `now()` has reached `deadline`."""

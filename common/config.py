@@ -99,6 +99,7 @@ def problems_of(error: ValidationError) -> list[str]:
     lines = []
     for each in error.errors(include_url=False, include_context=False):
         where = ".".join(map(str, each["loc"])) or "file"
-        got = _PASSWORD.sub("://***@", str(each["input"]))
+        given = each["input"]  # of a table only the names: one of its values may be a secret
+        got = _PASSWORD.sub("://***@", str(sorted(given) if isinstance(given, dict) else given))
         lines.append(f"{where}: {each['msg']} (got {got[:80]!r})")
     return lines

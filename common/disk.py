@@ -51,6 +51,9 @@ class Disk(Protocol):
     def size(self, path: Path) -> int:
         """Return how many bytes a file holds; raise FileNotFoundError."""
 
+    def free(self, folder: Path) -> int:
+        """Return how many bytes more the files below a folder may take."""
+
     def open(self, path: Path) -> File:
         """Open a file to read; raise FileNotFoundError."""
 
@@ -130,6 +133,11 @@ class SystemDisk:
     def size(self, path: Path) -> int:
         """Return how many bytes a file holds; raise FileNotFoundError."""
         return path.stat().st_size
+
+    def free(self, folder: Path) -> int:
+        """Return how many bytes more the files below a folder may take."""
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
 
     def open(self, path: Path) -> SystemFile:
         """Open a file to read; raise FileNotFoundError."""

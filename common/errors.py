@@ -33,6 +33,15 @@ class AbortedError(UnavailableError):
     """Another call is in the way, or has moved things on: ask the same server where they stand."""
 
 
+class LimitReached(UnavailableError):
+    """More was asked for than one caller, or all together, may have at a time."""
+
+    def __init__(self, text: str, *, wait_s: float = 0.0) -> None:
+        """Say that it may succeed in `wait_s` seconds, not before."""
+        super().__init__(text)
+        self.wait_s = wait_s
+
+
 class PermissionRefused(RequestError):
     """The caller's certificate does not allow what it asked for."""
 

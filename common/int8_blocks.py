@@ -60,7 +60,8 @@ class Int8Encoder:
 
 def are_possible(scales: Float32) -> NDArray[np.bool_]:
     """Return which scales may be written: all of their steps are finite, and they are not small."""
-    return (scales >= SMALLEST_SCALE) & (scales.astype(np.float64) * STEPS <= _LARGEST)
+    with np.errstate(invalid="ignore"):  # a NaN that signals is no more possible than another
+        return (scales >= SMALLEST_SCALE) & (scales.astype(np.float64) * STEPS <= _LARGEST)
 
 
 def multiply(values: Float32, factors: Float32) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from common.bad_updates import PLAIN, Reputation, UpdateNorm, is_plain
 from common.errors import RequestError
 from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId
@@ -189,6 +190,8 @@ class Plan(BaseModel):
     # left out where it is the default, so that plans of before keep their bytes and their names
     wire_format: Annotated[WireFormat, Field(exclude_if=_is_float32)] = WireFormat.FLOAT32
     keep_updates: Annotated[bool, Field(exclude_if=not_)] = False  # at the orchestrator
+    update_norm: Annotated[UpdateNorm, Field(exclude_if=is_plain)] = PLAIN
+    reputation: Annotated[Reputation | None, Field(exclude_if=not_)] = None  # None: none is kept
 
     @cached_property
     def update_form(self) -> UpdateForm:

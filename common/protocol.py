@@ -8,9 +8,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from common.bad_updates import Standing, UpdateRefusalReason
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy
+from common.signatures import PlanSignature
 
 PROTOCOL_VERSION = 1
 
@@ -47,6 +49,8 @@ class RefusalReason(StrEnum):
     FAILED = "failed"
     LEDGER_ROLLED_BACK = "ledger_rolled_back"
     KEPT_UPDATES = "kept_updates"
+    PLAN_UNTRUSTED = "plan_untrusted"
+    PLAN_SIGNATURE = "plan_signature"
 
 
 class WaitReason(StrEnum):
@@ -103,6 +107,7 @@ class Config:
     plan: bytes
     plan_digest: CheckedPlanId
     assigned: Hyperparameters
+    signature: PlanSignature | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ class Receipt:
     key: UpdateKey
     digest: CheckedWeightsId | None  # None for a round that was declined
     countersigned: Countersignature | None = None  # of the header's ledger head
+    set_aside: bool = False  # received, not counted: the gateway is in quarantine
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,11 @@ class GatewayStatus:
     rounds_invited: Count  # distinct rounds that it was told to train, so may have charged
     rounds_counted: Count  # published rounds that its update is part of
     answer: Effective | Refusal | None = None  # None: it has not answered the plan
+    refused: UpdateRefusalReason | None = None  # its update of the current round
+    rounds_refused: Count = 0  # published rounds for which its update was refused
+    rounds_clipped: Count = 0  # published rounds for which its update was scaled down
+    score: Fraction | None = None  # higher is worse; None: the plan keeps none
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -291,6 +302,8 @@ class RunStatus:
     bytes_sent: int = 0
     insecure_deterministic: bool = False
     privacy: Privacy | None = None  # the plan's promise; None: an older orchestrator does not say
+    plan_signature: PlanSignature | None = None  # None: of before plans were signed
+    norm_bound: float | None = None  # on updates of the current round
 
     @property
     def has_ended(self) -> bool:

@@ -9,13 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
 import grpc
+import structlog
 from pydantic import BaseModel, ConfigDict
 
-from common.errors import RequestError
+from common.errors import FederationError
 from common.ids import is_name
+from common.key_files import CertificateFileMissing, read_file, read_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger()
 
 
 class Role(StrEnum):
@@ -27,6 +35,10 @@ class Role(StrEnum):
     OPERATOR = "operator"  # plans and runs
     AUDITOR = "auditor"  # reads the record, and verifies it
     VIEWER = "viewer"  # looks on
+
+
+PEOPLE = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})  # may sign in by token
+LONGEST_TOKEN = 7168  # bytes; with more, gRPC refuses some calls for their metadata
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,11 @@ class Identity:
         return f"fed://{self.federation}/{self.role}/{self.name}"
 
 
-class CertificateFileMissing(RequestError):
-    """A file of the TLS settings cannot be read."""
+class Credentials(Protocol):
+    """What lets a client prove who it is."""
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(
-            f"cannot read {path} ({why}): make development keys with `fedgate pki init` and "
-            "`fedgate pki issue`, or correct the [tls] settings"
-        )
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Return credentials that say who is calling."""
 
 
 class TlsFiles(BaseModel):
@@ -62,33 +71,95 @@ class TlsFiles(BaseModel):
     certificate: Path  # this process's own, PEM
     key: Path  # its private key, PEM
 
+    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+        """Return what changes with the files; raise CertificateFileMissing."""
+        return tuple(_stamp(path) for path in (self.authority, self.certificate, self.key))
+
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that demand a client certificate of the same authority."""
-        pair = (_read(self.key), _read(self.certificate))
-        return grpc.ssl_server_credentials(
-            [pair], root_certificates=_read(self.authority), require_client_auth=True
-        )
+        """Return credentials that demand a client certificate of the same authority.
+
+        When the files change, connections made from then on see the newer ones.
+        """
+        return swapping_credentials(self, self._of_server, demand_certificate=True)
+
+    def open_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that demand no client certificate, and show the authority's as well.
+
+        Whoever knows the authority's fingerprint, and nothing else yet, can tell that it is this.
+        """
+        return swapping_credentials(self, self._of_open_server, demand_certificate=False)
+
+    def people_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that ask no client for a certificate: its token says who it is."""
+        return swapping_credentials(self, self._of_peoples_server, demand_certificate=False)
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that present this process's certificate."""
+        chain, key = read_pair(self.certificate, self.key)
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.authority),
-            private_key=_read(self.key),
-            certificate_chain=_read(self.certificate),
+            root_certificates=read_file(self.authority), private_key=key, certificate_chain=chain
         )
+
+    def _of_server(self) -> grpc.ServerCertificateConfiguration:
+        chain, key = read_pair(self.certificate, self.key)
+        root = read_file(self.authority)
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=root)
+
+    def _of_peoples_server(self) -> grpc.ServerCertificateConfiguration:
+        chain, key = read_pair(self.certificate, self.key)
+        return grpc.ssl_server_certificate_configuration([(key, chain)])
+
+    def _of_open_server(self) -> grpc.ServerCertificateConfiguration:
+        chain, key = read_pair(self.certificate, self.key)
+        shown = chain.rstrip() + b"\n" + read_file(self.authority)
+        return grpc.ssl_server_certificate_configuration([(key, shown)])
+
+
+def swapping_credentials(
+    files: TlsFiles,
+    read: Callable[[], grpc.ServerCertificateConfiguration],
+    *,
+    demand_certificate: bool,
+) -> grpc.ServerCredentials:
+    """Return what `read` makes of the files, made again at the next handshake after they changed.
+
+    Files that do not fit together, as while they are being replaced, change nothing.
+    """
+    known = files.stamp()
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:  # in a thread of gRPC's
+        nonlocal known
+        try:
+            if (stamp := files.stamp()) == known:
+                return None
+            made = read()
+        except FederationError as error:
+            log.warning("certificate_not_swapped", why=str(error))
+            return None
+        known = stamp
+        log.info("certificate_swapped", certificate=str(files.certificate))
+        return made
+
+    # types-grpcio has the fetcher return a configuration always; None means no change
+    fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", newer)
+    return grpc.dynamic_ssl_server_credentials(read(), fetcher, demand_certificate)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise CertificateFileMissing(path, error.strerror or str(error)) from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def identity_of(uri: str) -> Identity | None:
     """Return the identity that a certificate's URI names, or None if it is not one of ours."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # a host in brackets that is no address
+        return None
     role, _, name = parts.path.lstrip("/").partition("/")
     if parts.scheme != "fed" or role not in set(Role) or not is_name(name):
         return None
     return Identity(federation=parts.netloc, role=Role(role), name=name)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateFileMissing(path, error.strerror or str(error)) from error

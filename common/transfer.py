@@ -12,7 +12,7 @@ from common.ids import WeightsId
 from common.protocol import Body, Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 20  # smaller ones cost calls, larger ones cache misses
 
@@ -70,8 +70,8 @@ def chunks_of(data: bytes | memoryview, offset: int = 0) -> Iterator[Chunk]:
         yield Chunk(start, view[start : start + CHUNK_BYTES])
 
 
-class Receiver:
-    """Takes the chunks of one body in order, digests them as they come, checks the whole."""
+class Arriving:
+    """Checks the chunks of one body in order and digests them as they come; keeps none."""
 
     def __init__(self, body: Body, *, limit: int) -> None:
         """Expect `body`; refuse more than `limit` bytes."""
@@ -81,12 +81,10 @@ class Receiver:
             raise OffsetMismatch(got=body.offset, need=0)
         self._body = body
         self._hasher = blake3()
-        # numpy asks the kernel for large pages: half the cost of a body was that of small ones
-        self._room = np.empty(body.byte_length, dtype=np.uint8).data
         self.received = 0  # bytes
 
     def take(self, chunk: Chunk) -> None:
-        """Append a chunk; raise OffsetMismatch, ChunkTooLong or LengthMismatch."""
+        """Count a chunk; raise OffsetMismatch, ChunkTooLong or LengthMismatch."""
         if chunk.offset != self.received:
             raise OffsetMismatch(got=chunk.offset, need=self.received)
         if len(chunk.data) > CHUNK_BYTES:
@@ -95,21 +93,38 @@ class Receiver:
         if end > self._body.byte_length:
             raise LengthMismatch(got=end, need=self._body.byte_length)
         self._hasher.update(chunk.data)
-        self._room[self.received : end] = chunk.data
         self.received = end
 
-    def finish(self) -> memoryview:
-        """Return the body, without a copy; raise LengthMismatch or DigestMismatch."""
+    def finish(self) -> None:
+        """Raise LengthMismatch or DigestMismatch unless all of the body came."""
         if self.received != self._body.byte_length:
             raise LengthMismatch(got=self.received, need=self._body.byte_length)
         got = self._hasher.hexdigest()
         if got != self._body.digest:
             raise DigestMismatch(got=got, need=self._body.digest)
+
+
+class Receiver:
+    """Takes the chunks of one body into memory, and checks the whole."""
+
+    def __init__(self, body: Body, *, limit: int) -> None:
+        """Expect `body`; refuse more than `limit` bytes."""
+        self._arriving = Arriving(body, limit=limit)
+        # numpy asks the kernel for large pages: half the cost of a body was that of small ones
+        self._room = np.empty(body.byte_length, dtype=np.uint8).data
+
+    @property
+    def received(self) -> int:
+        """How many bytes came."""
+        return self._arriving.received
+
+    def take(self, chunk: Chunk) -> None:
+        """Append a chunk; raise OffsetMismatch, ChunkTooLong or LengthMismatch."""
+        begin = self.received
+        self._arriving.take(chunk)
+        self._room[begin : self.received] = chunk.data
+
+    def finish(self) -> memoryview:
+        """Return the body, without a copy; raise LengthMismatch or DigestMismatch."""
+        self._arriving.finish()
         return self._room.toreadonly()
-
-
-async def receive(receiver: Receiver, chunks: AsyncIterator[Chunk]) -> memoryview:
-    """Take every chunk, then return the checked body; raise what `Receiver` raises."""
-    async for chunk in chunks:
-        receiver.take(chunk)
-    return receiver.finish()

@@ -30,6 +30,7 @@ from common.protocol import (
     Versions,
     Wait,
 )
+from common.signatures import PlanSignature
 from common.wire_values import Bridge, InvalidMessage
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import plan_pb2, weights_pb2
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from common.protocol import Instruction
 
+MOST_NAMED = 4096  # runs or tasks in one message of a gateway
+
 PLAN = Bridge(Plan, plan_pb2.Plan)
 HYPERPARAMETERS = Bridge(Hyperparameters, plan_pb2.Hyperparameters)
 EFFECTIVE = Bridge(Effective, pb.Effective)
@@ -47,6 +50,7 @@ BODY = Bridge(Body, weights_pb2.TransferHeader)
 KEY = Bridge(UpdateKey, pb.UpdateKey)
 UPDATE_HEADER = Bridge(UpdateHeader, pb.UpdateHeader)
 COUNTERSIGNATURE = Bridge(Countersignature, pb.LedgerCountersignature)
+PLAN_SIGNATURE = Bridge(PlanSignature, plan_pb2.PlanSignature)
 DECLINE = Bridge(Decline, pb.Decline)
 REVIEW = Bridge(Review, pb.Review)
 TRAIN = Bridge(Train, pb.Train)
@@ -65,6 +69,15 @@ class _OfBody(Protocol):
     def chunk(self) -> weights_pb2.Chunk: ...
 
     def WhichOneof(self, oneof_group: Literal["part"], /) -> str | None: ...  # noqa: N802
+
+
+class _Signed(Protocol):
+    """A message that carries a plan's signature."""
+
+    @property
+    def signature(self) -> plan_pb2.PlanSignature: ...
+
+    def HasField(self, field_name: Literal["signature"], /) -> bool: ...  # noqa: N802
 
 
 def plan_to_bytes(plan: Plan) -> bytes:
@@ -97,7 +110,10 @@ def chunk_from_proto(message: weights_pb2.Chunk) -> Chunk:
 
 
 def versions_from_register(message: pb.RegisterRequest) -> Versions:
-    """Return what a gateway says it is."""
+    """Return what a gateway says it is; raise InvalidMessage for more than MOST_NAMED tasks."""
+    if len(message.tasks) > MOST_NAMED:
+        problem = f"names {len(message.tasks)} tasks, at most {MOST_NAMED} are read"
+        raise InvalidMessage("RegisterRequest", field="tasks", problem=problem)
     return Versions(
         protocol=message.protocol_version,
         software=message.software_version,
@@ -137,11 +153,13 @@ def registration_from_proto(message: pb.RegisterResponse) -> Registration:
 
 def config_to_proto(config: Config) -> pb.GetConfigResponse:
     """Return the answer to GetConfig."""
+    signed = None if config.signature is None else PLAN_SIGNATURE.to_message(config.signature)
     return pb.GetConfigResponse(
         run_id=config.run_id,
         plan=config.plan,
         plan_digest=config.plan_digest,
         assigned=HYPERPARAMETERS.to_message(config.assigned),
+        signature=signed,
     )
 
 
@@ -152,14 +170,21 @@ def config_from_proto(run_id: RunId, message: pb.GetConfigResponse) -> Config:
         problem = f"names {message.plan_digest!r}, the plan's bytes have {digest!r}"
         raise InvalidMessage("GetConfigResponse", field="plan_digest", problem=problem)
     assigned = HYPERPARAMETERS.from_message(message.assigned)
-    return Config(run_id=run_id, plan=message.plan, plan_digest=digest, assigned=assigned)
+    signature = signature_from_proto(message)
+    return Config(run_id, message.plan, digest, assigned, signature)
+
+
+def signature_from_proto(message: _Signed) -> PlanSignature | None:
+    """Return the plan's signature in a message, as it is; None if there is none."""
+    present = message.HasField("signature")
+    return PLAN_SIGNATURE.from_message(message.signature) if present else None
 
 
 def answer_to_proto(
-    run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
+    run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal, signature: bytes = b""
 ) -> pb.AcceptPlanRequest:
-    """Return a gateway's answer to a plan."""
-    request = pb.AcceptPlanRequest(run_id=run_id, plan_digest=plan_digest)
+    """Return a gateway's answer to a plan, and its signature where it accepts."""
+    request = pb.AcceptPlanRequest(run_id=run_id, plan_digest=plan_digest, signature=signature)
     if isinstance(answer, Effective):
         request.effective.CopyFrom(EFFECTIVE.to_message(answer))
     else:
@@ -245,6 +270,7 @@ def receipt_to_proto(receipt: Receipt) -> pb.SubmitUpdateResponse:
         key=KEY.to_message(receipt.key),
         digest=receipt.digest or "",
         countersigned=_countersigned_to_proto(receipt.countersigned),
+        set_aside=receipt.set_aside,
     )
 
 
@@ -254,7 +280,7 @@ def receipt_from_proto(message: pb.SubmitUpdateResponse) -> Receipt:
         BODY.check({"digest": message.digest, "byte_length": 0}).digest if message.digest else None
     )
     countersigned = _countersigned_from_proto(message)
-    return Receipt(KEY.from_message(message.key), digest, countersigned)
+    return Receipt(KEY.from_message(message.key), digest, countersigned, message.set_aside)
 
 
 def ledger_head_to_proto(newest: Countersignature | None) -> pb.GetLedgerHeadResponse:
@@ -279,5 +305,8 @@ def _countersigned_from_proto(
 
 
 def run_ids(texts: Sequence[str]) -> tuple[RunId, ...]:
-    """Return the names of runs, checked."""
+    """Return the names of runs, checked; raise InvalidMessage, also for more than MOST_NAMED."""
+    if len(texts) > MOST_NAMED:
+        problem = f"names {len(texts)} runs, at most {MOST_NAMED} are read"
+        raise InvalidMessage("WatchRequest", field="kept_runs", problem=problem)
     return tuple(_run_id(text) for text in texts if text)

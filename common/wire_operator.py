@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from common.protocol import Effective, GatewayStatus, RunStatus, ScoreSet
-from common.wire import EFFECTIVE, REFUSAL
+from common.signatures import RunSignatures, SignedAcceptance
+from common.wire import EFFECTIVE, PLAN_SIGNATURE, REFUSAL
 from common.wire_values import Bridge
 from protos.federation.v1 import operator_pb2 as pb
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SCORES = Bridge(ScoreSet, pb.ScoreSet)
 _STATUS = Bridge(RunStatus, pb.RunStatus)
+_ACCEPTANCE = Bridge(SignedAcceptance, pb.SignedAcceptance)
 _GATEWAY = Bridge(GatewayStatus, pb.GatewayStatus)
 _KEPT = 1 << 12  # gateways' states: of a thousand, few are new from one status to the next
 
@@ -34,6 +36,31 @@ def status_from_proto(message: pb.RunStatus) -> RunStatus:
     bare.ClearField("gateways")
     gateways = tuple(_gateway_from_bytes(each.SerializeToString()) for each in message.gateways)
     return replace(_STATUS.from_message(bare), gateways=gateways)
+
+
+def signatures_to_proto(signatures: RunSignatures) -> pb.GetSignaturesResponse:
+    """Return the answer to GetSignatures."""
+    signed = signatures.plan_signature
+    return pb.GetSignaturesResponse(
+        plan=signatures.plan,
+        plan_signature=None if signed is None else PLAN_SIGNATURE.to_message(signed),
+        acceptances={
+            gateway: _ACCEPTANCE.to_message(each)
+            for gateway, each in signatures.acceptances.items()
+        },
+    )
+
+
+def signatures_from_proto(message: pb.GetSignaturesResponse) -> RunSignatures:
+    """Return the answer to GetSignatures; nothing in it is checked yet."""
+    present = message.HasField("plan_signature")
+    return RunSignatures(
+        plan=message.plan,
+        plan_signature=PLAN_SIGNATURE.from_message(message.plan_signature) if present else None,
+        acceptances={
+            gateway: _ACCEPTANCE.from_message(each) for gateway, each in message.acceptances.items()
+        },
+    )
 
 
 @lru_cache(_KEPT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, SerializeToJsonError
 from google.protobuf.message import DecodeError, Message
 from pydantic import TypeAdapter, ValidationError
 
@@ -52,9 +52,12 @@ class Bridge(Generic[ValueT, MessageT]):
         Raises:
             InvalidMessage: a field does not hold what it must; it is named.
         """
-        fields = MessageToDict(
-            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
+        try:
+            fields = MessageToDict(
+                message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+        except SerializeToJsonError as error:  # such as a time that is none
+            raise InvalidMessage(self._descriptor.name, field="", problem=str(error)) from error
         return self.check(_renamed(fields, self._descriptor, _enum_from_proto))
 
     def from_bytes(self, data: bytes) -> ValueT:

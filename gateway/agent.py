@@ -15,6 +15,7 @@ import structlog
 from common.errors import ConflictError, FederationError, UnavailableError
 from common.mailbox import Mailbox
 from common.plan import Plan
+from common.plan_signature import PlanSignatureRefused
 from common.protocol import (
     PROTOCOL_VERSION,
     Body,
@@ -31,6 +32,7 @@ from common.protocol import (
     Versions,
     Wait,
 )
+from common.retry import wait_after
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
@@ -38,11 +40,12 @@ from gateway.charges import LedgerUnreadable
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
+from gateway.record_watch import sealed_after
 from gateway.transfers import fetch, send
 from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from common.client import OrchestratorClient
     from common.ids import PlanId, RunId
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from common.update_form import Update
     from gateway.gateway import Gateway
     from gateway.policy import Verdict
+    from gateway.trust import PlanTrust
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
@@ -113,14 +117,23 @@ class Agent:
         client: OrchestratorClient,
         backoff: Backoff,
         connected: Callable[[bool], None],
+        trust: PlanTrust,
+        *beside: Callable[[], Coroutine[None, None, None]],
     ) -> None:
-        """Work with `workshop`; tell `connected` whenever the stream opens or breaks."""
+        """Work with `workshop` on the plans of those whom `trust` names.
+
+        `connected` is told whenever the stream opens or breaks. What is to go on `beside` the work
+        ends with it, and it with that.
+        """
         self._workshop = workshop
         self._client = client
         self._backoff = backoff
         self._connected = connected
+        self._trust = trust
+        self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
+        self._published: dict[RunId, int] = {}  # rounds after which the record was looked at
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -134,6 +147,8 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._work())
+                for each in self._beside:
+                    tasks.create_task(each())
         except ExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what it raises
             ours, others = group.split(FederationError)
             if ours is None or others is not None:
@@ -151,11 +166,13 @@ class Agent:
             try:
                 await self._watch_once()
                 waits = self._backoff.waits()
+                wait_s = next(waits)
             except UnavailableError as error:
                 LOG.warning("orchestrator_unavailable", why=str(error))
+                wait_s = wait_after(error, waits)
             finally:
                 self._connected(False)
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(wait_s)
 
     async def _watch_once(self) -> None:
         tasks = dict(self._workshop.tasks)
@@ -166,6 +183,7 @@ class Agent:
         seeded = self._workshop.insecure_deterministic
         newest = await self._client.get_ledger_head(insecure_deterministic=seeded)
         self._workshop.confirm(newest)
+        await self._look_at_record()
         self._connected(True)
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
@@ -182,7 +200,7 @@ class Agent:
                 waits = self._backoff.waits()
             except (UnavailableError, LedgerUnreadable) as error:  # a disk may come back too
                 LOG.warning("will_try_again", run=run, why=str(error))
-                await asyncio.sleep(next(waits))
+                await asyncio.sleep(wait_after(error, waits))
                 self._news.put_back(run, news)
             except DISTRUST:
                 raise
@@ -203,8 +221,23 @@ class Agent:
                 LOG.info("run_ended", run=news.run_id, how=reason)
                 self._workshop.forget(news.run_id)
                 self._plans.pop(news.run_id, None)
+                self._published.pop(news.run_id, None)
             case Wait():
                 pass
+        if news.published_round > self._published.get(news.run_id, 0):
+            self._published[news.run_id] = news.published_round
+            await self._look_at_record()
+
+    async def _look_at_record(self) -> None:
+        """Keep where the orchestrator's audit log stands, for its stories to be compared."""
+        try:
+            sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
+        except FederationError as error:  # an older orchestrator has none; nobody waits for it
+            known = self._workshop.record_head.sequence
+            say = LOG.error if known else LOG.warning  # one that was seen before is kept from us
+            say("audit_log_not_seen", why=str(error), seen_before=known)
+        else:
+            self._workshop.see_record(sealed)
 
     async def _review(self, run: RunId, plan_digest: PlanId) -> None:
         """Read a plan and answer it, before anything is drawn or charged."""
@@ -234,9 +267,15 @@ class Agent:
         )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
+        """Decide on a plan; who has ordered it comes before anything that it says."""
         config = await self._client.get_config(run)
         if config.plan_digest != plan_digest:
             raise AnotherPlan(offered=plan_digest, got=config.plan_digest)
+        try:
+            signer = self._trust.signer(run, config)
+        except PlanSignatureRefused as error:
+            return Refused(error.reason, "", str(error))
+        LOG.info("plan_is_signed", run=run, by=signer)
         plan = plan_from_bytes(config.plan)
         verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
         if isinstance(verdict, Accepted):
@@ -287,4 +326,5 @@ class Agent:
         header = UpdateHeader(key, plan_digest, train.weights.digest, body, head)
         receipt = await send(self._client, header, data)
         self._workshop.confirm(receipt.countersigned)
-        LOG.info("counted", run=key.run_id, round=key.round, update=update.digest[:12])
+        said = "set_aside_in_quarantine" if receipt.set_aside else "counted"
+        LOG.info(said, run=key.run_id, round=key.round, update=update.digest[:12])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from common.ids import RunId
@@ -24,6 +24,8 @@ from gateway.charges import (
 from gateway.ledger_rows import charge_to_row, event_from_row, facts_of_charge, terms_from_row
 from gateway.ledger_tables import CHARGES, REFUSED_PARENTS, RUNS
 from gateway.records import Kind
+
+ENOUGH_REFUSED = 16  # parents of one round: an orchestrator may offer more without end
 
 
 def find_terms(connection: Connection, run: RunId) -> RunTerms | None:
@@ -90,7 +92,10 @@ def units_charged(connection: Connection, data_set: str) -> set[Unit]:
 
 
 def note_refusal(connection: Connection, charge: RoundCharge) -> None:
-    """Put a second parent on record, once."""
+    """Put a second parent on record, once; of one round so many that it is beyond doubt."""
+    ours = (REFUSED_PARENTS.c.run == charge.terms.run, REFUSED_PARENTS.c.round == charge.round)
+    if connection.execute(select(func.count()).where(*ours)).scalar_one() >= ENOUGH_REFUSED:
+        return
     offer = {"run": charge.terms.run, "round": charge.round, "parent": charge.parent}
     fresh = insert_or_ignore(REFUSED_PARENTS).values(offer).on_conflict_do_nothing()
     if connection.execute(fresh).rowcount:

@@ -138,6 +138,19 @@ class Equivocation(ConflictError):
         )
 
 
+class ForeignStart(ConflictError):
+    """The first round is to begin with other weights than those that the operator has signed."""
+
+    field = "initial_weights"
+    reason = RefusalReason.EQUIVOCATION
+
+    def __init__(self, run: RunId, *, got: WeightsId, planned: WeightsId) -> None:
+        super().__init__(
+            f"round 1 of run {run!r} is to begin with weights {got[:12]}, the plan that was signed "
+            f"begins with {planned[:12]}: nothing was charged; ask the orchestrator's operator"
+        )
+
+
 class RoundNotRepeatable(ConflictError):
     """A round is asked for on other terms than those that its run was begun with."""
 

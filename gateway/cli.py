@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,9 @@ import typer
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
 from common.plan import Relation, Unit
+from gateway.audit_commands import app as audit
 from gateway.config import GatewayConfig
+from gateway.enrol_command import enroll
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
@@ -24,6 +27,7 @@ from gateway.presence import is_present, write_presence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.trust import PlanTrust
     from gateway.workshop import Workshop
 
 app = typer.Typer(
@@ -34,6 +38,8 @@ app = typer.Typer(
 )
 
 app.add_typer(ledger, name="ledger")
+app.command("enroll")(enroll)
+app.add_typer(audit, name="audit")
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
@@ -60,11 +66,14 @@ def run(
 async def _run(settings: GatewayConfig, seed: int | None) -> None:
     import structlog
 
+    from common.clock import SystemClock
     from common.retry import Backoff
     from gateway.agent import Agent
     from gateway.client import GrpcClient
+    from gateway.renewal import Renewal
 
     log = structlog.get_logger()
+    trust = _trust(settings)
     workshop = _workshop(settings, seed)
     if workshop.insecure_deterministic:
         log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
@@ -76,6 +85,8 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             client,
             Backoff(limit_s=2.0),
             lambda connected: write_presence(settings.state, connected=connected),
+            trust,
+            Renewal(settings.tls, client, SystemClock()).run,
         )
         write_presence(settings.state, connected=False)  # an older process may have left another
         working = asyncio.create_task(agent.run())
@@ -87,6 +98,17 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             log.info("stopped")
         finally:
             workshop.close()
+
+
+def _trust(settings: GatewayConfig) -> PlanTrust:
+    """Return whose plans are obeyed; a trust file that names nobody is found at once."""
+    from gateway.identity import gateway_identity
+    from gateway.trust import PlanTrust, read_plan_keys
+
+    identity = gateway_identity(settings.tls.certificate)
+    trust = PlanTrust(identity.federation, partial(read_plan_keys, settings.trust.plan_keys))
+    trust.read_keys()
+    return trust
 
 
 def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
@@ -111,12 +133,15 @@ def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
     device = device_here(settings.device).type
     name = gateway_name(settings.tls.certificate)
     settings.tls.channel_credentials()
+    trusted = sorted(_trust(settings).read_keys().values())
     report = load_task(settings.task.reference).check(settings.data, settings.task.labels)
     if output is Format.JSON:
         found = {"gateway": name, "device": device, "data": report, "policy": settings.policy}
-        emit_json({**found, "privacy": _budgeted(settings, sorted(report.per_unit))})
+        privacy = _budgeted(settings, sorted(report.per_unit))
+        emit_json({**found, "obeys": trusted, "privacy": privacy})
         return
     OUT.print(f"{name}: settings, certificate and data are in order")
+    OUT.print(f"it obeys plans that are signed by {', '.join(trusted)}", markup=False)
     OUT.print(f'it trains on the device {device} (device = "{settings.device}")')
     rows = [("sentences", report.sentences), ("words", report.words), *report.per_label.items()]
     rows += [(f"units: {unit}", count) for unit, count in report.per_unit.items()]

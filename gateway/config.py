@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from common.config import Addresses, FileSettings
 from common.http2 import Http2Settings
@@ -13,9 +13,9 @@ from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
 from common.tls import TlsFiles
-from gateway.device import Device
+from gateway.choices import Device, GradientsBy
 from gateway.policy import Policy
-from gateway.training import GradientsBy
+from gateway.trust import TrustSettings
 from tasks.task import DataConfig
 
 
@@ -30,6 +30,20 @@ class TaskChoice(BaseModel):
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
+def _needed(given: object) -> object:
+    if given is None:
+        msg = (
+            "is missing, and without it no plan would be obeyed: let [trust] plan_keys name a file "
+            "with the public keys of those who may order something here, one a line, as "
+            "`fedgate plan keygen` writes them (docs/how-to/sign-plans.md)"
+        )
+        raise ValueError(msg)
+    return given
+
+
+Trust = Annotated[TrustSettings, BeforeValidator(_needed)]
+
+
 class GatewayConfig(FileSettings):
     """Everything one gateway needs to know."""
 
@@ -37,6 +51,7 @@ class GatewayConfig(FileSettings):
     state: Path = Path("state/gateway")  # ledger, kept updates, cached features
     data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # ledger's name
     tls: TlsFiles
+    trust: Trust = Field(default=None, validate_default=True)  # whose plans are obeyed
     task: TaskChoice
     data: DataConfig
     policy: Policy

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 
 from common.errors import RequestError
-
-
-class Device(StrEnum):
-    """What `device` in `gateway.toml` may be."""
-
-    AUTO = "auto"  # a GPU where torch finds one, else the processor
-    CPU = "cpu"
-    CUDA = "cuda"
+from gateway.choices import Device
 
 
 class NoGpu(RequestError):

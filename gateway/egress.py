@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from common.enrolment import SECRET_BYTES
 from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN
 from common.transfer import CHUNK_BYTES
@@ -22,6 +23,7 @@ from gateway.egress_rules import (
     Octets,
     OneOf,
     Rule,
+    SigningRequest,
     Text,
     Whole,
 )
@@ -45,7 +47,7 @@ REASONS = OneOf(
     (
         *("NOT_INVITED", "OUTSIDE_BOUNDS", "NOISE_FLOOR", "EPSILON_BUDGET", "TARGET_EPSILON"),
         *("TASK_MISMATCH", "DATA_UNFIT", "EQUIVOCATION", "NOT_REPEATABLE", "DELTA", "FAILED"),
-        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES"),
+        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES", "PLAN_UNTRUSTED", "PLAN_SIGNATURE"),
     )
 )
 PLAN_FIELDS = OneOf(
@@ -116,6 +118,12 @@ _HEAD = (
     ),
     Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers: private or seeded."),
 )
+_SIGNING_REQUEST = Entry(
+    "request",
+    PUBLIC,
+    SigningRequest(),
+    "The gateway's name, a public key that is drawn at random, and its signature.",
+)
 _HOW = "it comes from the plan and this gateway's settings, before any data are read."
 _OF_VALUE: Mapping[str, tuple[Rule, str]] = {
     "learning_rate": (NUMBER, "Learning rate"),
@@ -165,6 +173,14 @@ _ENTRIES = (
         "Whether this gateway was started with seeded randomness.",
     ),
     *_below("AcceptPlanRequest.refusal", *_REFUSAL),
+    Entry(
+        "AcceptPlanRequest.signature",
+        PUBLIC,
+        Octets(160),
+        "By this gateway's certificate, under the names of federation, gateway and run, the plan's "
+        "digest and the values above. The key signs without chance, so that these alone decide its "
+        "bytes: there is no room for anything else in them.",
+    ),
     *_below(
         "WatchRequest",
         Entry("lease", OPERATIONAL, LEASE, "The orchestrator's own token, repeated."),
@@ -211,6 +227,23 @@ _ENTRIES = (
     *_below(
         "GetLedgerHeadRequest",
         Entry("insecure_deterministic", PUBLIC, FLAG, "Which of the two ledgers is asked for."),
+    ),
+    Entry(
+        "EnrolRequest.secret",
+        OPERATIONAL,
+        Octets(SECRET_BYTES),
+        "The secret of the token that an admin of the federation has made, repeated once.",
+    ),
+    *_below("EnrolRequest", _SIGNING_REQUEST),
+    *_below("RenewRequest", _SIGNING_REQUEST),
+    *_below(
+        "GetCheckpointRequest",
+        Entry(
+            "after",
+            OPERATIONAL,
+            SEQUENCE,
+            "Which record of the orchestrator's audit log was seen last: its own number, repeated.",
+        ),
     ),
 )
 

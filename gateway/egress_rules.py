@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from common.enrolment import is_bare
+
 
 class EgressClass(StrEnum):
     """What a field that leaves can tell of the data."""
@@ -112,6 +114,17 @@ class Octets:
     def admits(self, value: Any) -> bool:
         """Whether there are no more."""
         return isinstance(value, bytes | memoryview) and len(value) <= self.most
+
+
+@dataclass(frozen=True)
+class SigningRequest:
+    """A request for a certificate that holds what it must, and nothing else."""
+
+    words: str = "a signing request that holds one member's name, one public key and a signature"
+
+    def admits(self, value: Any) -> bool:
+        """Whether `value` is one."""
+        return isinstance(value, bytes) and is_bare(value)
 
 
 @dataclass(frozen=True)

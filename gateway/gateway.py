@@ -21,6 +21,7 @@ from gateway.charges import (
     BudgetExhausted,
     ChargedRound,
     ChargeState,
+    ForeignStart,
     RoundCharge,
     RoundNotPlanned,
     RoundNotRepeatable,
@@ -28,6 +29,7 @@ from gateway.charges import (
     RunTerms,
     UnitChanged,
 )
+from gateway.choices import GradientsBy
 from gateway.functional import FunctionalGradients, check_functional
 from gateway.ledger import Ledger
 from gateway.local_round import BegunRun, TrainedRound
@@ -35,7 +37,7 @@ from gateway.one_backward import OneBackward
 from gateway.packing import UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import Gradients, GradientsBy, layout_of
+from gateway.training import Gradients, layout_of
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
 from private_step.devices import device_of, moved
@@ -158,6 +160,7 @@ class Gateway:
         Raises:
             ForeignWeights, MalformedWeights: the parent is not what the orchestrator announced.
             Equivocation: the round was charged on another parent.
+            ForeignStart: the first round begins with other weights than the plan names.
             RunNotBegun, RoundNotPlanned, RoundNotRepeatable, RoundReleased, BudgetExhausted,
                 UpdateNotRepeatable, UnitChanged: this gateway sits the round out.
         """
@@ -203,8 +206,15 @@ class Gateway:
         )
         self._ledger.begin_run(terms)
         rate = effective.sampling_rate
-        sampler, form = PoissonSampler(rate, len(units)), plan.update_form
-        self._runs[run] = BegunRun(terms, plan.rounds.count, declared * rate, sampler, units, form)
+        self._runs[run] = BegunRun(
+            terms,
+            rounds=plan.rounds.count,
+            expected_batch_size=declared * rate,
+            sampler=PoissonSampler(rate, len(units)),
+            units=units,
+            form=plan.update_form,
+            initial=WeightsId(plan.initial_weights),
+        )
 
     def _task_mismatch(self, plan: Plan) -> Refused | None:
         task, here = plan.task, self._site
@@ -231,6 +241,8 @@ class Gateway:
         how = run.effective
         event = run.sampler.event(noise_multiplier=how.noise_multiplier, steps=how.local_steps)
         charge = RoundCharge(run.terms, train.round, train.parent.announced, event)
+        if train.round == 1 and charge.parent != run.initial and not self._is_booked(charge):
+            raise ForeignStart(train.run, got=charge.parent, planned=run.initial)
         if not self._stays_within_budget(charge):
             budget = self._rules.policy.epsilon_budget
             raise BudgetExhausted(train.run, train.round, budget=budget)
@@ -239,8 +251,7 @@ class Gateway:
     def _stays_within_budget(self, charge: RoundCharge) -> bool:
         """Whether a round may be booked; alone on its data, its whole plan has been judged."""
         run, name = charge.terms.run, self._data.name
-        booked = {(booked.terms.run, booked.round) for booked in self._ledger.charges()}
-        if (run, charge.round) in booked or not self._ledger.events(name, but_for=run):
+        if self._is_booked(charge) or not self._ledger.events(name, but_for=run):
             return True
         return is_within(
             self._rules.policy.budget,
@@ -248,6 +259,10 @@ class Gateway:
             planned=charge.event,
             delta=charge.terms.delta,
         )
+
+    def _is_booked(self, charge: RoundCharge) -> bool:
+        place = (charge.terms.run, charge.round)
+        return any((each.terms.run, each.round) == place for each in self._ledger.charges())
 
     def _kept_update(self, run: BegunRun, charged: ChargedRound) -> Update | None:
         """Return the round's update from the disk; None: train it, be it once more."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryptography import x509
-
+from common.certificate_keys import identity_in
 from common.errors import RequestError
 from common.ids import GatewayId
-from common.tls import Role, identity_of
+from common.tls import Identity, Role
 
 
 class NotAGatewaysCertificate(RequestError):
@@ -23,15 +22,17 @@ class NotAGatewaysCertificate(RequestError):
         )
 
 
+def gateway_identity(certificate: Path) -> Identity:
+    """Return who the gateway of a certificate file is; raise NotAGatewaysCertificate."""
+    try:
+        identity = identity_in(certificate.read_bytes())
+    except OSError as error:
+        raise NotAGatewaysCertificate(certificate) from error
+    if identity is None or identity.role is not Role.GATEWAY:
+        raise NotAGatewaysCertificate(certificate)
+    return identity
+
+
 def gateway_name(certificate: Path) -> GatewayId:
     """Return the gateway's name in a certificate file; raise NotAGatewaysCertificate."""
-    try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound) as error:
-        raise NotAGatewaysCertificate(certificate) from error
-    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
-        identity = identity_of(uri)
-        if identity is not None and identity.role is Role.GATEWAY:
-            return GatewayId(identity.name)
-    raise NotAGatewaysCertificate(certificate)
+    return GatewayId(gateway_identity(certificate).name)

@@ -216,11 +216,6 @@ def _three(account: Account) -> tuple[float | str | None, ...]:
 
 
 def _desk(config: Path, seed: int | None) -> Desk:
-    from common.randomness import InsecureSeed  # noqa: PLC0415
-    from gateway.identity import gateway_name  # noqa: PLC0415
-    from gateway.ledger_desk import Desk  # noqa: PLC0415
+    from gateway.ledger_desk import desk_of  # noqa: PLC0415
 
-    settings = load_settings(GatewayConfig, config)
-    if seed is None:
-        return Desk(settings.state, None)
-    return Desk(settings.state, InsecureSeed(seed, gateway_name(settings.tls.certificate)))
+    return desk_of(load_settings(GatewayConfig, config), seed)

@@ -20,11 +20,23 @@ from common.randomness import InsecureSeed
 from common.second_accountant import agrees, epsilon_second
 from gateway import countersignatures
 from gateway.charges import LedgerUnreadable
+from gateway.config import GatewayConfig
+from gateway.identity import gateway_name
 from gateway.ledger import Ledger
 from gateway.merging import Assumption, Merged, Statement, merge
 from gateway.records import Head, Kind, Record, check_chain, flattened
 from gateway.spending import Spent, spent_in
 from gateway.workshop import open_ledger
+
+# what comes of reading facts that no ledger has written
+_NOT_A_RECORDS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class AccountantsDisagree(RequestError):
@@ -95,6 +107,13 @@ class Desk:
                 ledger.close()
 
 
+def desk_of(settings: GatewayConfig, seed: int | None) -> Desk:
+    """Return the desk of the ledger that `settings` speak of, of private or of seeded runs."""
+    if seed is None:
+        return Desk(settings.state, None)
+    return Desk(settings.state, InsecureSeed(seed, gateway_name(settings.tls.certificate)))
+
+
 @dataclass(frozen=True)
 class Account:
     """What was spent on one data set, by three computations; None where noise is not secret."""
@@ -138,12 +157,16 @@ def verify_export(path: Path, delta: float) -> Proof:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             records.append(Record.from_json(json.loads(line)))  # noqa: PERF401  # its length counts
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_NOT_A_RECORDS) as error:
         raise LedgerUnreadable(f"line {len(records) + 1} of {path} is not a record") from error
-    head = check_chain(records)
-    charges = (each.content for each in flattened(records) if each.kind == Kind.CHARGE)
-    is_private = not any(facts["insecure_deterministic"] for facts in charges)
-    return Proof(head, _accounts(spent_in(records), delta, is_private=is_private))
+    try:
+        head, spent = check_chain(records), spent_in(records)
+        charges = (each.content for each in flattened(records) if each.kind == Kind.CHARGE)
+        is_private = not any(facts["insecure_deterministic"] for facts in charges)
+    except _NOT_A_RECORDS as error:
+        problem = f"a record of {path} does not hold what its kind must: it was not written here"
+        raise LedgerUnreadable(problem) from error
+    return Proof(head, _accounts(spent, delta, is_private=is_private))
 
 
 def take_in(desk: Desk, gateway: GatewayId, image: Path | None, statement: Statement) -> Merged:

@@ -123,7 +123,22 @@ ORCHESTRATOR = Table(
     Column("signature", String, nullable=False),
 )
 
-SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0003")
+# checkpoints of the orchestrator's audit log: the last ones, and any that tell another story
+AUDIT_HEADS = Table(
+    "audit_heads",
+    METADATA,
+    Column("seen", Integer, primary_key=True),  # in this order
+    Column("federation", String, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("public_key", String, nullable=False),
+    Column("signature", String, nullable=False),
+    Column("problem", String, nullable=False),  # empty: it goes on from the one before
+    Column("accepted", Boolean, nullable=False),  # or its problem was, by an administrator
+)
+
+SCHEMA = Schema(METADATA, migrations="gateway:migrations", newest="0004")
 
 
 def connect(url: URL) -> Engine:

@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor
 
 from common.hyperparameters import Hyperparameters
+from common.ids import WeightsId
 from common.randomness import RandomStream
 from common.update_form import UpdateForm
 from gateway.charges import ChargedRound, RunTerms
@@ -32,6 +33,7 @@ class BegunRun:
     sampler: PoissonSampler  # of the units
     units: Sequence[UnitRows]  # the rows of each
     form: UpdateForm  # of its updates
+    initial: WeightsId  # that its first round begins with, as the plan has it
 
     @property
     def effective(self) -> Hyperparameters:

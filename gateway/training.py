@@ -7,7 +7,6 @@ is post-processing and costs no privacy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 import torch
@@ -20,13 +19,6 @@ from gateway.packing import UnitRows
 from private_step import Batch
 
 ReadBatch: TypeAlias = Callable[[Sequence[int]], Batch]
-
-
-class GradientsBy(StrEnum):
-    """How gradients are clipped unit by unit."""
-
-    ONE_BACKWARD = "one_backward"  # one backward pass for a batch, by a rule for each module
-    FUNCTIONAL = "functional"  # torch.func: one for each example, slower, for any other model
 
 
 class Gradients(Protocol):

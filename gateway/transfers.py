@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from common.errors import UnavailableError
+from common.errors import LimitReached, UnavailableError
 from common.protocol import Body, Chunk
+from common.retry import wait_after
 from common.transfer import DigestMismatch, Receiver, chunks_of
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ async def _fill(
             async for part in client.fetch_weights(body.digest, receiver.received):
                 if isinstance(part, Chunk):
                     receiver.take(part)
-        except UnavailableError:
+        except UnavailableError as error:
             failures = 0 if receiver.received > before else failures + 1
             if failures > PATIENCE:
                 raise
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(wait_after(error, waits))
         else:
             return
 
@@ -71,6 +72,8 @@ async def send(client: OrchestratorClient, header: UpdateHeader, data: memoryvie
     """
     try:
         return await client.submit_update(header, _chunks(data, 0))
+    except LimitReached:
+        raise  # to ask at once would be one more call beyond the limit
     except UnavailableError:
         state = await client.get_upload(header.key, header.body.digest)
         offset = len(data) if state.received else state.offset

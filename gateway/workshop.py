@@ -12,6 +12,7 @@ from common.disk import SYSTEM_DISK
 from common.errors import FederationError, UnavailableError
 from common.plan import Unit
 from common.protocol import RefusalReason
+from gateway import audit_heads
 from gateway.charges import ChargeState, LedgerUnreadable
 from gateway.countersignatures import LedgerRolledBack
 from gateway.device import device_here
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from common.audit import Head, Sealed
     from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
@@ -126,6 +128,23 @@ class Workshop:
         except LedgerRolledBack as error:
             LOG.error("ledger_rolled_back", why=str(error))  # noqa: TRY400  # the sentence is all
 
+    @property
+    def record_head(self) -> Head:
+        """Where the orchestrator's audit log was last seen to stand."""
+        with self._ledger.transaction() as connection:
+            return audit_heads.head_of(connection)
+
+    def see_record(self, sealed: Sealed) -> None:
+        """Keep where the audit log stands now; what tells another story is kept too, and said.
+
+        Training goes on: what is private does not hang on the log, and whoever is wronged by
+        another story has the proof in hand.
+        """
+        with self._ledger.transaction() as connection:
+            problem = audit_heads.see(connection, sealed)
+        if problem:
+            LOG.error("audit_log_tells_another_story", why=problem)
+
     def review(self, run: RunId, plan: Plan, digest: PlanId) -> Verdict:
         """Decide on a plan and, if it passes, be ready to train its rounds.
 
@@ -135,7 +154,7 @@ class Workshop:
         Raises:
             DiskFailed, LedgerUnreadable: not decided; a refusal would hold for the whole run.
         """
-        refused = self._refusal(run, plan)
+        refused = self._swapped(run, digest) or self._refusal(run, plan)
         if refused is not None:
             return refused
         try:
@@ -158,6 +177,18 @@ class Workshop:
         left_out = self.report.shared if unit is Unit.PERSON else 0
         count = self.report.per_unit.get(unit)
         LOG.info("unit_of_privacy", run=run, unit=str(unit), units=count, left_out=left_out)
+
+    def _swapped(self, run: RunId, digest: PlanId) -> Refused | None:
+        """Return why a plan is refused for a run that was begun under another, or None."""
+        known = self._ledger.run(run)
+        if known is None or known.plan == digest:
+            return None
+        return Refused(
+            RefusalReason.EQUIVOCATION,
+            "",
+            f"run {run!r} was accepted under plan {known.plan[:12]}, and plan {digest[:12]} is "
+            "offered for it: a run has one plan; ask the operator to start the other as a new run",
+        )
 
     def _refusal(self, run: RunId, plan: Plan) -> Refused | None:
         """Return why the plan is refused, from what is public, or None."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from common.errors import ConflictError, NotFound, PermissionRefused, RequestError
 from common.hyperparameters import violations
 from common.protocol import Effective
+from orchestrator.norms import check_norm
 from orchestrator.rounds import Phase
+from orchestrator.verdicts import CopiedUpdate, UpdateWasRefused
 
 if TYPE_CHECKING:
     from common.ids import GatewayId, PlanId, RunId
@@ -159,12 +161,15 @@ def check_task(run: Run, versions: Versions) -> None:
 
 
 def is_counted(run: Run, gateway: GatewayId, key: UpdateKey, digest: str) -> bool:
-    """Return whether the update is counted already; raise unless it is, or may come now."""
-    state = _round_for(run, gateway, key)
-    before = state.received.get(gateway) or state.awaited.get(gateway)
+    """Return whether the update is counted, or set aside; raise unless it is, or may come now."""
+    state = round_for(run, gateway, key)
+    if (refused := state.refused.get(gateway)) is not None:
+        raise UpdateWasRefused(key, refused.reason)
+    done = state.received.get(gateway) or state.set_aside.get(gateway)
+    before = done or state.awaited.get(gateway)
     if before is not None and before != digest:
         raise AlreadyAnswered(key, f"sent an update of digest {before}, not {digest}")
-    if gateway in state.received:
+    if done is not None:
         return True
     if gateway in state.declined:
         raise AlreadyAnswered(key, "declined")
@@ -183,19 +188,33 @@ def check_header(run: Run, header: UpdateHeader) -> None:
         raise WrongParent(got=header.parent, need=run.round.parent)
 
 
+def check_beside_others(state: Round, gateway: GatewayId, digest: str, norm: float | None) -> None:
+    """Raise unless an update is small enough for the round, and nobody else's.
+
+    Of two gateways that send the same bytes the first is counted: the journal says who that was.
+
+    Raises:
+        NormTooLarge, CopiedUpdate: it is not.
+    """
+    check_norm(norm, state.norm_bound)
+    if state.holder_of(digest) not in {None, gateway}:
+        raise CopiedUpdate
+
+
 def has_declined(run: Run, gateway: GatewayId, key: UpdateKey) -> bool:
     """Return whether the gateway declined the round already; raise unless it did, or may now."""
-    state = _round_for(run, gateway, key)
+    state = round_for(run, gateway, key)
     if gateway in state.declined:
         return True
-    if gateway in state.received:
+    if gateway in state.received or gateway in state.set_aside or gateway in state.refused:
         raise AlreadyAnswered(key, "sent an update")
     if state.phase is not Phase.COLLECTING:
         raise RoundNotOpen(key, state)
     return False
 
 
-def _round_for(run: Run, gateway: GatewayId, key: UpdateKey) -> Round:
+def round_for(run: Run, gateway: GatewayId, key: UpdateKey) -> Round:
+    """Return the round that `key` means; raise unless `gateway` is invited to it."""
     if gateway not in run.participants:
         raise NotInvited(f"run {run.run_id!r}")
     if run.has_ended:

@@ -2,10 +2,11 @@ r"""Federated averaging in integers, so that the order of arrival cannot change 
 
 A value x of gateway g enters the sum as the integer
 
-.. math:: s_g = \mathrm{round}(w_g / T \cdot x \cdot 2^{40})
+.. math:: s_g = \mathrm{round}(w_g / T \cdot c_g \cdot x \cdot 2^{40})
 
-with public integer weights w_g and T, their sum over everyone invited. The mean over the members
-M that answered, whose weights add up to W, is
+with public integer weights w_g and T, their sum over everyone invited, and a factor c_g of at most
+1 that scales down an update whose norm is above the round's bound (`orchestrator.norms`). The mean
+over the members M that answered, whose weights add up to W, is
 
 .. math:: 2^{-40} \cdot \sum_{g \in M} s_g \cdot T / W
 
@@ -116,16 +117,17 @@ class Accumulator:
         """Whose updates are in the sum."""
         return frozenset(self._weights)
 
-    def add(self, gateway: GatewayId, values: Values, weight: int) -> None:
-        """Add an update that was checked for its range; a gateway is added once.
+    def add(self, gateway: GatewayId, values: Values, weight: int, factor: float = 1.0) -> None:
+        """Add `factor` times an update that was checked for its range; a gateway is added once.
 
+        A factor of at most 1 scales the update down; its weight in the mean stays.
         Where `values` fails in the middle, the sum is of no use any more, and `members` has not
         got the gateway.
         """
         if gateway in self._weights or values.size != self.memory.size:
             msg = f"{gateway!r} is in the sum already, or has {values.size} values"
             raise ValueError(msg)
-        share = weight / self._total_weight
+        share = weight / self._total_weight * factor
         every = list(blocks(self.memory.size))
         if self._helpers is None:
             self._add(every, values, share)

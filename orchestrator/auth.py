@@ -1,12 +1,15 @@
-"""Who is calling, from the client certificate, and what that role may call: default deny."""
+"""Who is calling, from the client certificate or a token, and what they may call: default deny."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import PermissionRefused, RequestError
+from common.errors import PermissionRefused
 from common.ids import GatewayId
-from common.tls import Identity, Role, identity_of
+from common.tls import PEOPLE, Identity, Role, identity_of
+from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 _MEMBERS = frozenset(Role)
 _GATEWAYS = frozenset({Role.GATEWAY})
 _OPERATORS = frozenset({Role.OPERATOR})
-_READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER})
+_ADMINS = frozenset({Role.ADMIN})
+_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
+_READERS = PEOPLE
 PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is not here is refused
     "/federation.v1.GatewayService/Register": _GATEWAYS,
     "/federation.v1.GatewayService/GetConfig": _GATEWAYS,
@@ -33,20 +38,45 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/StartRun": _OPERATORS,
     "/federation.v1.OperatorService/CancelRun": _OPERATORS,
     "/federation.v1.OperatorService/RecordScores": _OPERATORS,
+    "/federation.v1.OperatorService/ReleaseGateway": _OPERATORS | {Role.ADMIN},
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
+    "/federation.v1.OperatorService/GetSignatures": _READERS,
     "/federation.v1.OperatorService/FetchWeights": _OPERATORS | {Role.AUDITOR},
+    "/federation.v1.EnrolmentService/Enrol": frozenset(),  # at the enrolment address alone
+    "/federation.v1.EnrolmentService/Renew": _MEMBERS - {Role.ORCHESTRATOR},
+    "/federation.v1.MembershipService/CreateToken": _ADMINS,
+    "/federation.v1.MembershipService/Certify": _ADMINS,
+    "/federation.v1.MembershipService/ListMembers": _ADMINS,
+    "/federation.v1.MembershipService/Revoke": _ADMINS,
+    "/federation.v1.AuditService/ListRecords": _AUDITORS,
+    "/federation.v1.AuditService/ListCheckpoints": _AUDITORS,
+    "/federation.v1.AuditService/GetCheckpoint": _AUDITORS | _GATEWAYS,
+    "/federation.v1.AuditService/GetLineage": _READERS,
     "/grpc.health.v1.Health/Check": _MEMBERS,
-    "/grpc.health.v1.Health/List": _MEMBERS,
+    "/grpc.health.v1.Health/List": frozenset(),  # gRPC registers it and does not answer it
     "/grpc.health.v1.Health/Watch": _MEMBERS,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _MEMBERS,
 }
 SERVICES = tuple(dict.fromkeys(method.split("/")[1] for method in PERMISSIONS))
+_OF_CERTIFICATES = "federation.v1.EnrolmentService"  # of no use to whoever calls with a token
+SERVICES_OF_PEOPLE = tuple(
+    service
+    for service in SERVICES
+    if service != _OF_CERTIFICATES
+    and any(roles & PEOPLE for method, roles in PERMISSIONS.items() if f"/{service}/" in method)
+)
 _TLS_VERSION = b"TLSv1.3"
+_CALLER: ContextVar[Identity | None] = ContextVar("caller")  # of the call that this task answers
 
 
-class Unauthenticated(RequestError):
-    """The connection does not say who is calling."""
+@dataclass(frozen=True)
+class Person:
+    """Who a token says is calling."""
+
+    name: str
+    roles: frozenset[Role]  # some of PEOPLE
+    good_until: float  # seconds since 1970; the token says nothing afterwards
 
 
 class IdentityMissing(Unauthenticated):
@@ -76,11 +106,14 @@ class TlsTooOld(Unauthenticated):
 class RoleRefused(PermissionRefused):
     """The caller's role may not call this method."""
 
-    def __init__(self, role: Role, method: str) -> None:
+    def __init__(
+        self, roles: Iterable[Role], method: str, *, by: str = "certificate", name: str = ""
+    ) -> None:
+        self.name = name  # of a caller without a certificate
         allowed = ", ".join(sorted(PERMISSIONS.get(method, ()))) or "nobody"
         super().__init__(
-            f"the role {role} in the client certificate may not call {method} ({allowed} may): "
-            "call with a certificate for another role"
+            f"the role {' or '.join(sorted(roles))} of the caller's {by} may not call {method} "
+            f"({allowed} may): call as somebody of another role"
         )
 
 
@@ -93,21 +126,64 @@ def identity(connection: Mapping[str, Iterable[bytes]]) -> Identity:
     raise IdentityMissing
 
 
-def check_caller(connection: Mapping[str, Iterable[bytes]], method: str, federation: str) -> None:
-    """Raise unless whoever is behind `connection` may call `method`, "/service/name".
+def known(connection: Mapping[str, Iterable[bytes]]) -> Identity | None:
+    """Return who a connection's certificate names, or None."""
+    try:
+        return identity(connection)
+    except IdentityMissing:
+        return None
+
+
+def presented(connection: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the first name in a connection's certificate, whatever it is worth."""
+    names = list(connection.get("x509_subject_alternative_name", []))
+    return names[0].decode(errors="replace") if names else "nobody"
+
+
+def check_caller(
+    connection: Mapping[str, Iterable[bytes]], method: str, federation: str
+) -> Identity:
+    """Return who is behind `connection`; raise unless they may call `method`, "/service/name".
 
     Raises:
         TlsTooOld, IdentityMissing, ForeignFederation: nobody of this federation is calling.
         RoleRefused: the caller's role may not call the method.
     """
-    version = b"".join(connection.get("ssl_tls_version", []))
-    if version != _TLS_VERSION:
-        raise TlsTooOld(version.decode(errors="replace"))
+    check_tls(connection)
     caller = identity(connection)
     if caller.federation != federation:
         raise ForeignFederation(got=caller.federation, need=federation)
     if caller.role not in PERMISSIONS.get(method, frozenset()):
-        raise RoleRefused(caller.role, method)
+        raise RoleRefused([caller.role], method)
+    return caller
+
+
+def check_person(person: Person, method: str, federation: str) -> Identity:
+    """Return as whom `person` calls `method`, in a role that may; raise RoleRefused."""
+    allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE
+    if not allowed:
+        raise RoleRefused(person.roles, method, by="token", name=person.name)
+    return Identity(federation, min(allowed), person.name)
+
+
+def check_tls(connection: Mapping[str, Iterable[bytes]]) -> None:
+    """Raise TlsTooOld unless the connection is TLS 1.3."""
+    version = b"".join(connection.get("ssl_tls_version", []))
+    if version != _TLS_VERSION:
+        raise TlsTooOld(version.decode(errors="replace"))
+
+
+def set_caller(caller: Identity | None) -> None:
+    """Keep who makes the call that this task answers."""
+    _CALLER.set(caller)
+
+
+def calling() -> Identity:
+    """Return who makes the call that this task answers; raise IdentityMissing."""
+    caller = _CALLER.get(None)
+    if caller is None:
+        raise IdentityMissing
+    return caller
 
 
 def calling_gateway(context: Context) -> GatewayId:

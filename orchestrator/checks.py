@@ -41,8 +41,8 @@ class RunningCheck:
         self._values.see(memoryview(piece)[max(0, len(self._form.header) - self._seen) :])
         self._seen += len(piece)
 
-    def finish(self, read: Callable[[int, int], memoryview]) -> None:
-        """Raise what is wrong with the whole; `read` gives (offset, length) of it again.
+    def finish(self, read: Callable[[int, int], memoryview]) -> float:
+        """Return the L2 norm of the whole; `read` gives (offset, length) of it again.
 
         Raises:
             LengthMismatch, DigestMismatch: it is not what was declared.
@@ -61,3 +61,4 @@ class RunningCheck:
         if not self._values.all_fit:
             data = np.frombuffer(read(header, self._seen - header), dtype=np.uint8)
             explain(data, self._form)
+        return self._values.norm()

@@ -2,28 +2,102 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Address, FileSettings
-from common.http2 import Http2Settings
+from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
-from common.tls import TlsFiles
+from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
 _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
 
 
 class Limits(BaseModel):
-    """How much may come in one body, and how much memory all runs together may need."""
+    """How much one caller may ask for, and how much all together may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
     max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
+
+    # of one caller, by the name in its certificate
+    requests_per_s: Annotated[float, Field(gt=0)] = 50.0  # for long
+    requests_at_once: Annotated[int, Field(ge=1)] = 200  # after a pause
+    streams: Annotated[int, Field(ge=1)] = 64  # calls under way, Watch among them
+    uploads: Annotated[int, Field(ge=1)] = 4  # of these, calls that bring a body
+    bodies_per_round: Annotated[int, Field(ge=2)] = 16  # so many times its update, repeats counted
+
+    # of all callers together
+    in_flight_mib: Annotated[int, Field(ge=32)] = 2048  # bodies on their way in or out, in memory
+    disk_reserve_mib: Annotated[int, Field(ge=0)] = 256  # that no body may take from the disks
+    connections: Annotated[int, Field(ge=1)] = 4096
+
+    # of one connection
+    streams_per_connection: Annotated[int, Field(ge=1)] = 100
+    handshake_s: Annotated[float, Field(gt=0)] = 10.0  # for TLS and the beginning of HTTP/2
+    first_message_s: Annotated[float, Field(gt=0)] = 30.0  # from the call's headers on
+
+    def server_options(self) -> Options:
+        """Return gRPC's settings of a server that keeps to those of connections."""
+        return [
+            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.max_concurrent_streams", self.streams_per_connection),
+            ("grpc.server_handshake_timeout_ms", round(1000 * self.handshake_s)),
+        ]
+
+
+def _are_peoples(roles: dict[str, Role]) -> dict[str, Role]:
+    if not PEOPLE.issuperset(roles.values()):
+        msg = f"a token can give no other role than {', '.join(sorted(PEOPLE))}"
+        raise ValueError(msg)
+    return roles
+
+
+class OidcSettings(BaseModel):
+    """How people sign in with tokens of an OpenID Connect provider instead of certificates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: Annotated[str, Field(pattern=r"^https://[^/?#\s]+[^?#\s]*$")]  # as in the tokens
+    audience: Annotated[str, Field(min_length=1)]  # the tokens that are meant for this federation
+    roles: Annotated[dict[str, Role], Field(min_length=1), AfterValidator(_are_peoples)]  # by group
+    groups_claim: str = "groups"  # where a token lists its holder's groups; dots lead into tables
+    name_claim: str = "sub"  # where a token says who its holder is
+    address: Address = "127.0.0.1:8445"  # where people call; port 0: any free one
+    authority: Path | None = None  # of the provider's own certificate, PEM; None: the system's
+
+
+class FourEyesSettings(BaseModel):
+    """What one person alone cannot do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] = ()  # names of RPCs, such as CancelRun
+    within_s: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400  # the second person's time
+
+
+class Enrolment(BaseModel):
+    """Where members enrol, and the authority that signs them here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Address = "127.0.0.1:8444"  # of the listener that asks for no client certificate
+    advertised: Address | None = None  # as tokens name it; None: `address`
+    certificate: Path  # of the intermediate authority, PEM
+    key: Path  # its private key, PEM
+    gateway_days: Annotated[float, Field(gt=0, le=90)] = 7.0
+    member_days: Annotated[float, Field(gt=0, le=90)] = 30.0  # people's certificates
+
+    def lifetime(self, role: Role) -> timedelta:
+        """Return how long a certificate for `role` is valid."""
+        days = self.gateway_days if role is Role.GATEWAY else self.member_days
+        return timedelta(days=days)
 
 
 class OrchestratorConfig(FileSettings):
@@ -33,12 +107,16 @@ class OrchestratorConfig(FileSettings):
     state: Path = Path("state/orchestrator")  # everything that is kept
     shared: Path | None = None  # weights and signing key, where a standby has them too
     tls: TlsFiles
+    enrolment: Enrolment | None = None  # None: nobody enrols here, and nothing is renewed
     address: Address = "127.0.0.1:8443"  # port 0: any free one
     database: str = ""  # an SQLAlchemy URL; empty: SQLite in the state folder
+    database_password_file: Path | None = None  # holds the password that the URL then has not
     health_socket: Path | None = None  # for exec probes; default: `<state>/health.sock`
     restart_grace_s: Annotated[float, Field(ge=0)] = 10.0  # least time for a round after a restart
     drain_s: Annotated[float, Field(ge=0)] = 5.0  # for calls under way at shutdown
     limits: Limits = Limits()
+    oidc: OidcSettings | None = None
+    four_eyes: FourEyesSettings = FourEyesSettings()
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
 
@@ -64,6 +142,11 @@ class OrchestratorConfig(FileSettings):
         return self.state / "address"
 
     @property
-    def database_url(self) -> str:
-        """Where the journal is kept."""
-        return self.database or f"sqlite:///{self.state / 'journal.db'}"
+    def enrolment_address_file(self) -> Path:
+        """Where the address that members enrol at is written, while it is served."""
+        return self.state / "enrolment-address"
+
+    @property
+    def journal_file(self) -> Path:
+        """Where the journal is kept if `database` names no other place."""
+        return self.state / "journal.db"

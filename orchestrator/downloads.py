@@ -12,6 +12,7 @@ from common.errors import RequestError
 from common.frames import framed
 from common.protocol import Body, Chunk
 from common.transfer import CHUNK_BYTES
+from orchestrator.budgets import OF_A_DOWNLOAD
 from orchestrator.turns import Turns
 from orchestrator.weight_store import StorageFailed, UnknownWeights
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from common.ids import GatewayId, WeightsId
+    from orchestrator.budgets import MemoryBudget
     from orchestrator.live_runs import LiveRuns
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
@@ -39,9 +41,10 @@ class OffsetPastEnd(RequestError):
 class Downloads:
     """Reads weights for those who may have them."""
 
-    def __init__(self, runs: LiveRuns, weights: WeightStore) -> None:
+    def __init__(self, runs: LiveRuns, weights: WeightStore, memory: MemoryBudget) -> None:
         self._runs = runs
         self._weights = weights
+        self._memory = memory
         self._chunks = RecentChunks(weights)
         self._turns = Turns(DOWNLOADS_AT_ONCE)
 
@@ -52,10 +55,11 @@ class Downloads:
             raise OffsetPastEnd(got=offset, length=length)
         yield Body(digest, length, offset)
         with self._chunks.shared(digest):
-            while offset < length:
-                chunk = await self._chunks.get(digest, offset)
-                yield chunk
-                offset += len(chunk.data)
+            async with self._memory.lent(OF_A_DOWNLOAD):
+                while offset < length:
+                    chunk = await self._chunks.get(digest, offset)
+                    yield chunk
+                    offset += len(chunk.data)
 
     async def for_gateway(
         self, gateway: GatewayId, digest: WeightsId, offset: int

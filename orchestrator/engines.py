@@ -15,8 +15,11 @@ from common.errors import RequestError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from sqlalchemy import URL, Engine
+
+    from orchestrator.config import OrchestratorConfig
 
 POSTGRESQL = "postgresql+psycopg"
 IDLE_IN_TRANSACTION_S = 10  # a frozen process holds the writer's row no longer
@@ -40,6 +43,30 @@ class DatabaseUrlInvalid(RequestError):
         super().__init__(
             "`database` must be empty (SQLite in the state folder), sqlite:////a/file.db or "
             f"{POSTGRESQL}://USER:PASSWORD@HOST:5432/NAME, special characters percent-encoded"
+        )
+
+
+class PasswordUnreadable(RequestError):
+    """The file that should hold the database's password holds none."""
+
+    field = "database_password_file"
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"no password for the database can be read from {path} ({why}): put it there, one "
+            "line that the orchestrator's user can read, or correct `database_password_file`"
+        )
+
+
+class PasswordMisplaced(RequestError):
+    """A file holds a password for which `database` has no place."""
+
+    field = "database_password_file"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "`database_password_file` is set, and `database` names no PostgreSQL server or has a "
+            f"password already: write {POSTGRESQL}://USER@HOST:5432/NAME, or unset the file"
         )
 
 
@@ -74,6 +101,22 @@ class DatabaseUnreachable(UnavailableError):
         super().__init__(
             f"cannot open {_shown(url)} ({why}): start it, or correct `database`, then start again"
         )
+
+
+def url_of(config: OrchestratorConfig) -> str:
+    """Return where the journal is kept, the password of `database_password_file` put in.
+
+    Raises:
+        DatabaseUrlInvalid: `database` is no URL that can be used.
+        PasswordUnreadable, PasswordMisplaced: the file gives no password, or none is wanted.
+    """
+    url, file = config.database or f"sqlite:///{config.journal_file}", config.database_password_file
+    if file is None:
+        return url
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "postgresql" or parsed.password is not None:
+        raise PasswordMisplaced
+    return parsed.set(password=_password_in(file)).render_as_string(hide_password=False)
 
 
 def engine_on(url: str, **options: Any) -> Engine:
@@ -150,6 +193,18 @@ def _parsed(url: str) -> URL:
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite", POSTGRESQL}:
         raise DatabaseUrlInvalid
     return parsed
+
+
+def _password_in(file: Path) -> str:
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise PasswordUnreadable(file, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise PasswordUnreadable(file, "it is not UTF-8") from error
+    if not password or not password.isprintable():
+        raise PasswordUnreadable(file, "it is not one line of text")
+    return password
 
 
 def _shown(url: URL) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from common.bad_updates import UpdateRefusalReason
 from common.ids import GatewayId, WeightsId
 from common.protocol import Effective, Refusal, ScoreSet
+from common.signatures import SignedAcceptance
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class PlanAccepted:
     gateway: GatewayId
     effective: Effective
     remaining_s: float
+    signed: SignedAcceptance | None = None  # None: of before, or from the same process
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class RoundOpened:
     quorum: int
     remaining_s: float
     target: int | None = None  # updates that close it; None: those of everyone invited
+    norm_bound: float | None = None  # an update of a larger L2 norm is scaled down; None: none is
+    quarantined: tuple[GatewayId, ...] = ()  # invited, and not counted
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,34 @@ class UpdateAccepted:
     gateway: GatewayId
     digest: WeightsId
     remaining_s: float
+    norm: float | None = None  # its L2 norm as it was sent; None: recorded before norms were
+
+
+@dataclass(frozen=True)
+class UpdateSetAside:
+    """A quarantined gateway's whole update was checked; it is not counted."""
+
+    gateway: GatewayId
+    digest: WeightsId
+    remaining_s: float
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class UpdateRefused:
+    """A gateway's whole update was checked and is wrong: none of it is taken in this round."""
+
+    gateway: GatewayId
+    digest: WeightsId
+    reason: UpdateRefusalReason
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class GatewayReleased:
+    """A person took a gateway out of quarantine: from the next round on its updates count."""
+
+    gateway: GatewayId
 
 
 @dataclass(frozen=True)
@@ -102,6 +135,7 @@ class RoundPublished:
     weights: WeightsId
     optimizer_state: WeightsId | None
     members: tuple[GatewayId, ...]
+    weights_sha256: str = ""  # of the same bytes; an older version did not say
 
 
 @dataclass(frozen=True)
@@ -148,6 +182,8 @@ class ScoresRecorded:
 RoundEvent: TypeAlias = (
     RoundOpened
     | UpdateAccepted
+    | UpdateSetAside
+    | UpdateRefused
     | GatewayDeclined
     | UpdateLost
     | DeadlinePassed
@@ -162,6 +198,7 @@ RunEvent: TypeAlias = (
     | PlanRefused
     | RetryPostponed
     | SitesAwaited
+    | GatewayReleased
     | RunCompleted
     | RunFailed
     | RunCancelled

@@ -6,9 +6,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from common import wire
+from common.audit import Action, update_facts
 from common.frames import GO_AHEAD
 from common.ids import PlanId, RunId, WeightsId
 from common.protocol import Body
+from orchestrator.acceptances import signed_by_caller
+from orchestrator.auditing import gateway_uri
 from orchestrator.auth import calling_gateway
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
@@ -45,12 +48,11 @@ class GatewayService(GatewayServiceServicer):
     async def AcceptPlan(
         self, request: pb.AcceptPlanRequest, context: Context
     ) -> pb.AcceptPlanResponse:
-        self._orchestrator.accept_plan(
-            calling_gateway(context),
-            RunId(request.run_id),
-            PlanId(request.plan_digest),
-            wire.answer_from_proto(request),
-        )
+        run_id, plan_digest = RunId(request.run_id), PlanId(request.plan_digest)
+        answer = wire.answer_from_proto(request)
+        signed = signed_by_caller(context, request, answer)
+        gateway = calling_gateway(context)
+        self._orchestrator.accept_plan(gateway, run_id, plan_digest, answer, signed)
         return pb.AcceptPlanResponse()
 
     async def Watch(
@@ -91,12 +93,17 @@ class GatewayService(GatewayServiceServicer):
             return wire.receipt_to_proto(self._orchestrator.submissions.decline(gateway, decline))
         if part_of(first) != "header":
             raise NotAHeader("SubmitUpdateRequest")
-        receipt = await self._orchestrator.submissions.submit(
-            gateway,
-            wire.UPDATE_HEADER.from_message(first.header),
-            chunks(request_iterator, "SubmitUpdateRequest"),
-            go_ahead=lambda: context.send_initial_metadata(((GO_AHEAD, "1"),)),
-        )
+        header = wire.UPDATE_HEADER.from_message(first.header)
+        actor = gateway_uri(self._orchestrator.audit.federation, gateway)
+        with self._orchestrator.refused_calls.noted(
+            actor, Action.SUBMIT_UPDATE, update_facts(header)
+        ):
+            receipt = await self._orchestrator.submissions.submit(
+                gateway,
+                header,
+                chunks(request_iterator, "SubmitUpdateRequest"),
+                go_ahead=lambda: context.send_initial_metadata(((GO_AHEAD, "1"),)),
+            )
         return wire.receipt_to_proto(receipt)
 
     async def GetLedgerHead(

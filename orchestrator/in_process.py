@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from common.audit import Sealed
     from common.ids import GatewayId, PlanId, RunId, WeightsId
     from common.protocol import (
         Body,
@@ -73,3 +74,7 @@ class InProcessClient:
         """Return the newest head of this gateway's ledger that was countersigned, if any was."""
         heads = self.orchestrator.ledger_heads
         return heads.newest(self.gateway, insecure_deterministic=insecure_deterministic)
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        """Return the audit log's newest checkpoint, and what leads to it from a record."""
+        return self.orchestrator.audit.sealed(after)

@@ -6,29 +6,37 @@ its own transaction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, insert, null, select, update
 
 from common.ids import PlanId, RunId
+from common.signatures import PlanSignature
 from orchestrator.database import EVENTS, RUNS
 from orchestrator.events import RunCancelled, RunCompleted, RunEvent, RunFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
-    from sqlalchemy import Row
+    from sqlalchemy import Connection, Row
 
     from common.clock import Clock
     from orchestrator.fencing import Fence
+
+    Also: TypeAlias = Callable[[Connection], None]
 
 _ADAPTERS: dict[str, TypeAdapter[RunEvent]] = {
     kind.__name__: TypeAdapter(kind) for kind in get_args(RunEvent)
 }
 _ENDS = tuple(kind.__name__ for kind in (RunCompleted, RunFailed, RunCancelled))
 _HAS_ENDED = exists().where(EVENTS.c.run_id == RUNS.c.run_id, EVENTS.c.kind.in_(_ENDS))
+
+
+def nothing_else(_connection: Connection) -> None:
+    """Write nothing beside the events."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class StoredRun:
     plan: bytes
     plan_digest: PlanId
     events: tuple[RunEvent, ...]
+    signature: PlanSignature | None = None  # None: of before plans were signed
 
 
 class Journal:
@@ -48,15 +57,44 @@ class Journal:
         self._fence = fence
         self._clock = clock
 
-    def create_run(self, run_id: RunId, plan: bytes, plan_digest: PlanId, first: RunEvent) -> None:
-        """Store a new run and its first event, in one transaction."""
-        row = {"run_id": run_id, "plan": plan, "plan_digest": plan_digest}
+    def create_run(
+        self,
+        run_id: RunId,
+        plan: bytes,
+        plan_digest: PlanId,
+        first: RunEvent,
+        signature: PlanSignature | None = None,
+        also: Also = nothing_else,
+    ) -> None:
+        """Store a run, who has ordered it, its first event and what is written `also`, at once."""
+        row: dict[str, object] = {"run_id": run_id, "plan": plan, "plan_digest": plan_digest}
+        row["plan_signature"] = null() if signature is None else asdict(signature)
         with self._fence.writing() as connection:
             connection.execute(insert(RUNS).values(**row, created_at=self._clock.wall()))
             connection.execute(insert(EVENTS), [self._row(run_id, 1, first)])
+            also(connection)
 
-    def append(self, run_id: RunId, after: int, events: Sequence[RunEvent]) -> None:
+    def sign_run(self, run_id: RunId, signature: PlanSignature) -> None:
+        """Store who has ordered a run of before plans were signed."""
+        unsigned = (RUNS.c.run_id == run_id, RUNS.c.plan_signature.is_(null()))
+        with self._fence.writing() as connection:
+            fresh = update(RUNS).where(*unsigned)
+            connection.execute(fresh.values(plan_signature=asdict(signature)))
+
+    def append(
+        self,
+        run_id: RunId,
+        after: int,
+        events: Sequence[RunEvent],
+        also: Also = nothing_else,
+    ) -> None:
         """Store `events` after the first `after` ones of the run, in one transaction.
+
+        Args:
+            run_id: whose events they are.
+            after: how many the journal has.
+            events: what has happened since.
+            also: writes what must not be there without them.
 
         Raises:
             Superseded: another orchestrator took over.
@@ -65,6 +103,7 @@ class Journal:
         rows = [self._row(run_id, after + place, each) for place, each in enumerate(events, 1)]
         with self._fence.writing() as connection:
             connection.execute(insert(EVENTS), rows)
+            also(connection)
 
     def names(self, *, ended: bool | None = None) -> tuple[RunId, ...]:
         """Return the name of every run, or of those that have ended or not, the oldest first."""
@@ -110,4 +149,6 @@ def _event(row: Row[Any]) -> RunEvent:
 
 
 def _stored(row: Row[Any], events: tuple[RunEvent, ...]) -> StoredRun:
-    return StoredRun(RunId(row.run_id), row.plan, PlanId(row.plan_digest), events)
+    kept = row.plan_signature
+    signature = None if kept is None else PlanSignature(**kept)
+    return StoredRun(RunId(row.run_id), row.plan, PlanId(row.plan_digest), events, signature)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
@@ -52,10 +51,10 @@ class LedgerHeads:
     """What every gateway's ledger was last seen to hold."""
 
     def __init__(self, fence: Fence, federation: str, key: Callable[[], Ed25519PrivateKey]) -> None:
-        """Keep heads behind `fence`; countersign them with what `key` returns, asked once."""
+        """Keep heads behind `fence`; countersign them with what `key` returns."""
         self._fence = fence
         self._federation = federation
-        self._key = cache(key)
+        self._key = key
 
     def confirm(self, gateway: GatewayId, head: LedgerHead | None) -> Countersignature | None:
         """Countersign a head; durable when this returns. None where none was ever named.

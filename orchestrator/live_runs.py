@@ -10,13 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
-from functools import reduce
+from dataclasses import replace
+from functools import partial, reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import structlog
 
 from common import wire
+from common.audit import ORCHESTRATOR
 from orchestrator.admission import UnknownRun
+from orchestrator.auditing import Step
+from orchestrator.budgets import RoundBytes
 from orchestrator.events import (
     Restarted,
     RetryPostponed,
@@ -39,8 +44,10 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.ids import GatewayId, PlanId, RunId
     from common.plan import Plan
+    from common.signatures import PlanSignature
     from orchestrator.aggregation import Accumulator
     from orchestrator.journal import Journal, StoredRun
+    from orchestrator.record import Record
     from orchestrator.runs import Run
 
 log = structlog.get_logger()
@@ -78,6 +85,7 @@ class LiveRun:
         self.sum: Accumulator | None = None  # of the current round; None: nothing folded yet
         self.sum_memory: NDArray[np.int64] | None = None  # that rounds use one after the other
         self.bytes_received = 0
+        self.round_bytes = RoundBytes()
         self.bytes_sent = 0
         self.is_in_doubt = False  # what was recorded last failed, yet may be in the journal
         self.lost_sum = False  # what was received must come again
@@ -87,11 +95,12 @@ class LiveRun:
 class LiveRuns:
     """The runs by name, and the only way to change one."""
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
+    def __init__(self, journal: Journal, record: Record, clock: Clock) -> None:
         self.presence = Presence()
         self.halted = asyncio.Event()  # this process must stop acting
         self.failure: BaseException | None = None  # why
         self._journal = journal
+        self._record = record
         self._clock = clock
         self._grace_s = 0.0
         self._runs: dict[RunId, LiveRun] = {}  # that go on
@@ -115,24 +124,37 @@ class LiveRuns:
             self._ring(live.run.participants)
         return live
 
-    def create(self, run_id: RunId, plan: Plan, plan_bytes: bytes, digest: PlanId) -> LiveRun:
-        """Store a new run and begin to gather its gateways.
+    def create(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        plan_bytes: bytes,
+        digest: PlanId,
+        signature: PlanSignature | None = None,
+        actor: str = ORCHESTRATOR,
+    ) -> LiveRun:
+        """Store a new run, with who asked for it, and begin to gather its gateways.
 
         One that a call has stored which seemed to fail is taken up as it is.
         """
         if (stored := self._journal.run(run_id)) is not None:
             return self._resume(stored)
         first = RunStarted(plan.rounds.deadline_s)
+        before = begin(run_id, plan, digest, signature)
+        step = Step(before, first, advance_run(before, first))
         with self.halting():
-            self._journal.create_run(run_id, plan_bytes, digest, first)
-        live = LiveRun(advance_run(begin(run_id, plan, digest), first), plan_bytes)
+            also = partial(self._record.write, steps=(step,), actor=actor)
+            self._journal.create_run(run_id, plan_bytes, digest, first, signature, also)
+        live = LiveRun(step.after, plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
         self._ring(live.run.participants)
         return live
 
-    def record(self, live: LiveRun, *events: RunEvent) -> None:
+    def record(self, live: LiveRun, *events: RunEvent, actor: str = ORCHESTRATOR) -> None:
         """Append `events` to the journal, then change the run and wake those concerned.
+
+        What of them goes on record is written with them, under the name of `actor`.
 
         Raises:
             IllegalTransition: one of them does not fit; none was recorded.
@@ -144,16 +166,26 @@ class LiveRuns:
             self.settle(live)  # nobody drives it any more
         if live.is_in_doubt:
             raise JournalFailed
-        before, after = live.run, reduce(advance_run, events, live.run)
+        states = tuple(accumulate(events, advance_run, initial=live.run))
+        before, after = states[0], states[-1]
         if after == before and not any(isinstance(event, Restarted) for event in events):
             return  # repeats; after a restart the deadline has to be set anew
         try:
             with self.halting():
-                self._journal.append(before.run_id, live.recorded, events)
+                steps = tuple(map(Step, states, events, states[1:]))
+                also = partial(self._record.write, steps=steps, actor=actor)
+                self._journal.append(before.run_id, live.recorded, events, also)
         except JournalFailed:
             self.doubt(live)
             raise
         self._advance(live, after, events)
+
+    def sign(self, live: LiveRun, signature: PlanSignature) -> None:
+        """Store who orders a run that goes on and has no signature; one that is there stays."""
+        if live.run.plan_signature is None and not live.run.has_ended:
+            with self.halting():
+                self._journal.sign_run(live.run.run_id, signature)
+            live.run = replace(live.run, plan_signature=signature)
 
     def doubt(self, live: LiveRun, *, lost_sum: bool = False) -> None:
         """Note that the database failed, and have the one who drives the run `settle` it."""
@@ -198,6 +230,10 @@ class LiveRuns:
             live = self._ended_as_stored(run_id)
             self._retire(live)
         return live
+
+    def events(self, run_id: RunId) -> tuple[RunEvent, ...]:
+        """Return every event of a run as the journal has it; in any thread."""
+        return self._journal.events(run_id, after=0)
 
     def going_on(self) -> tuple[LiveRun, ...]:
         """Return every run that has not ended, the newest first."""
@@ -291,7 +327,8 @@ class LiveRuns:
 
 
 def _folded(stored: StoredRun) -> LiveRun:
-    run = begin(stored.run_id, wire.plan_from_bytes(stored.plan), stored.plan_digest)
+    plan = wire.plan_from_bytes(stored.plan)
+    run = begin(stored.run_id, plan, stored.plan_digest, stored.signature)
     live = LiveRun(reduce(advance_run, stored.events, run), stored.plan)
     live.recorded = len(stored.events)
     return live

@@ -7,8 +7,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from common import wire, wire_operator
-from common.ids import RunId, WeightsId
+from common.audit import Action
+from common.ids import GatewayId, RunId, WeightsId
 from common.protocol import Body
+from orchestrator.auth import calling
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import operator_pb2 as pb
@@ -28,23 +30,28 @@ class OperatorService(OperatorServiceServicer):
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._operations = orchestrator.operations
+        self._refused = orchestrator.refused_calls
         self._downloads = orchestrator.downloads
 
     async def UploadWeights(
         self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], context: Context
     ) -> pb.UploadWeightsResponse:
-        first = await anext(request_iterator, NOTHING)
-        if part_of(first) != "header":
-            raise NotAHeader("UploadWeightsRequest")
-        body = wire.BODY.from_message(first.header)
-        digest = await self._operations.put_weights(
-            body, chunks(request_iterator, "UploadWeightsRequest")
-        )
+        actor = calling().uri
+        with self._refused.noted(actor, Action.UPLOAD_WEIGHTS, {}):
+            first = await anext(request_iterator, NOTHING)
+            if part_of(first) != "header":
+                raise NotAHeader("UploadWeightsRequest")
+            body = wire.BODY.from_message(first.header)
+            digest = await self._operations.put_weights(
+                body, chunks(request_iterator, "UploadWeightsRequest"), actor
+            )
         return pb.UploadWeightsResponse(digest=digest)
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
-        run_id = RunId(request.run_id)
-        plan_digest = await self._operations.start_run(run_id, request.plan)
+        run_id, actor = RunId(request.run_id), calling().uri
+        with self._refused.noted(actor, Action.START_RUN, {"run": run_id}):
+            signature = wire.signature_from_proto(request)
+            plan_digest = await self._operations.start_run(run_id, request.plan, signature, actor)
         return pb.StartRunResponse(run_id=run_id, plan_digest=plan_digest)
 
     async def WatchRun(
@@ -62,11 +69,28 @@ class OperatorService(OperatorServiceServicer):
         runs = await self._operations.list_runs()
         return pb.ListRunsResponse(runs=map(wire_operator.status_to_proto, runs))
 
+    async def GetSignatures(
+        self, request: pb.GetSignaturesRequest, context: Context
+    ) -> pb.GetSignaturesResponse:
+        signatures = await self._operations.signatures(RunId(request.run_id))
+        return wire_operator.signatures_to_proto(signatures)
+
     async def CancelRun(
         self, request: pb.CancelRunRequest, context: Context
     ) -> pb.CancelRunResponse:
-        status = self._operations.cancel_run(RunId(request.run_id))
+        run_id, actor = RunId(request.run_id), calling().uri
+        with self._refused.noted(actor, Action.CANCEL_RUN, {"run": run_id}):
+            status = self._operations.cancel_run(run_id, actor)
         return pb.CancelRunResponse(status=wire_operator.status_to_proto(status))
+
+    async def ReleaseGateway(
+        self, request: pb.ReleaseGatewayRequest, context: Context
+    ) -> pb.ReleaseGatewayResponse:
+        run_id, gateway = RunId(request.run_id), GatewayId(request.gateway)
+        actor, facts = calling().uri, {"run": run_id, "gateway": gateway}
+        with self._refused.noted(actor, Action.RELEASE_GATEWAY, facts):
+            status = self._operations.release_gateway(run_id, gateway, actor)
+        return pb.ReleaseGatewayResponse(status=wire_operator.status_to_proto(status))
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context
@@ -84,6 +108,8 @@ class OperatorService(OperatorServiceServicer):
     async def RecordScores(
         self, request: pb.RecordScoresRequest, context: Context
     ) -> pb.RecordScoresResponse:
-        scores = wire_operator.SCORES.from_message(request.scores)
-        self._operations.record_scores(RunId(request.run_id), scores)
+        run_id, actor = RunId(request.run_id), calling().uri
+        with self._refused.noted(actor, Action.RECORD_SCORES, {"run": run_id}):
+            scores = wire_operator.SCORES.from_message(request.scores)
+            self._operations.record_scores(run_id, scores, actor)
         return pb.RecordScoresResponse()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from common.disk import SYSTEM_DISK
 from common.errors import UnavailableError
-from common.protocol import Config, Effective
+from common.protocol import Config, Effective, Refusal
 from common.retry import Backoff
 from orchestrator.admission import NotInvited, check_answer, check_task
+from orchestrator.audit_log import SEAL_S, AuditLog, AuditLogDamaged
+from orchestrator.auditing import process_started
+from orchestrator.budgets import MIB, DiskReserve, MemoryBudget, Room
 from orchestrator.database import open_database
 from orchestrator.downloads import Downloads
 from orchestrator.events import (
@@ -30,9 +33,12 @@ from orchestrator.fencing import Fence, JournalFailed
 from orchestrator.in_process import InProcessClient
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
+from orchestrator.lineage_store import LineageStore
 from orchestrator.live_runs import LiveRuns
 from orchestrator.operations import Operations
 from orchestrator.publishing import SumIncomplete, complete, publish
+from orchestrator.record import Record
+from orchestrator.refusals import Refusals
 from orchestrator.sessions import Sessions
 from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
@@ -48,7 +54,7 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.disk import Disk
     from common.ids import GatewayId, PlanId, RunId
-    from common.protocol import Refusal
+    from common.signatures import SignedAcceptance
     from orchestrator.config import Limits
     from orchestrator.events import RunEvent
     from orchestrator.live_runs import LiveRun
@@ -83,28 +89,48 @@ class Orchestrator:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
         self._engine = open_database(database_url)
-        self._fence = fence = Fence(self._engine)
+        self.fence = fence = Fence(self._engine)
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads", disk)
+        memory = MemoryBudget(limits.in_flight_mib * MIB)
+        reserve = partial(DiskReserve, disk, reserve=limits.disk_reserve_mib * MIB)
         self._drivers: set[asyncio.Task[None]] = set()
-        self.runs = LiveRuns(Journal(fence, clock), clock)
         refuse_unreadable(shared)
-        self.ledger_heads = LedgerHeads(fence, federation, partial(load_or_make, shared))
+        key = cache(partial(load_or_make, shared))
+        self.audit = AuditLog(fence, clock, federation, key)
+        self.lineage = LineageStore(fence, federation, key)
+        self.runs = LiveRuns(Journal(fence, clock), Record(self.audit, self.lineage), clock)
+        self.refused_calls = Refusals(self.audit, clock, of_one=60, of_all=6000)
+        self.refused_callers = Refusals(self.audit, clock, of_one=20, of_all=200)
+        self.ledger_heads = LedgerHeads(fence, federation, key)
         self.sessions = Sessions(self.runs, self._weights)
         self.submissions = Submissions(
-            self.runs, self.ledger_heads, self._staging, self._weights, limits.max_update_bytes
+            self.runs,
+            self.ledger_heads,
+            self._staging,
+            self._weights,
+            Room(memory, reserve(state / "uploads"), limits),
         )
-        self.downloads = Downloads(self.runs, self._weights)
-        self.operations = Operations(self.runs, self._weights, limits, self._drive)
+        self.downloads = Downloads(self.runs, self._weights, memory)
+        self.operations = Operations(
+            federation,
+            self.runs,
+            self._weights,
+            self.audit,
+            Room(memory, reserve(shared / "weights"), limits),
+            self._drive,
+        )
 
     def start(self, *, restart_grace_s: float) -> Self:
         """Go on with every run that has not ended; they get at least `restart_grace_s`."""
+        self.audit.record(process_started(self.epoch))
         self.runs.resume(restart_grace_s)
         self._sweep()
         for live in reversed(self.runs.going_on()):
             self._drive(live.run.run_id)
         self._run(self._look_for_successor(), "successor")
+        self._run(self._seal_record(), "record")
         return self
 
     async def close(self) -> None:
@@ -125,22 +151,32 @@ class Orchestrator:
         live = self.runs.get(run_id)
         if gateway not in live.run.participants:
             raise NotInvited(f"run {run_id!r}")
-        assigned = live.run.plan.assigned(gateway)
-        return Config(run_id, live.plan_bytes, live.run.plan_digest, assigned)
+        run = live.run
+        assigned = run.plan.assigned(gateway)
+        return Config(run_id, live.plan_bytes, run.plan_digest, assigned, run.plan_signature)
 
     def accept_plan(
-        self, gateway: GatewayId, run_id: RunId, plan_digest: PlanId, answer: Effective | Refusal
+        self,
+        gateway: GatewayId,
+        run_id: RunId,
+        plan_digest: PlanId,
+        answer: Effective | Refusal,
+        signed: SignedAcceptance | None = None,
     ) -> None:
-        """Record a gateway's answer to a plan; raise what `check_answer` raises."""
+        """Record a gateway's answer to a plan, and its signature, which was checked before.
+
+        Raises what `check_answer` raises.
+        """
         live = self.runs.get(run_id)
         check_answer(live.run, gateway, plan_digest, answer)
         versions, remaining_s = self.sessions.versions(gateway), self.runs.remaining_s(live)
-        if answer == live.run.answers.get(gateway):
-            return  # said before, perhaps in a run that has ended since
+        before = live.run.answers.get(gateway)
+        if answer == before or (isinstance(before, Refusal) and isinstance(answer, Refusal)):
+            return  # said before, perhaps in a run that has ended since; a refusal is one
         if isinstance(answer, Effective):
             if versions is not None:
                 check_task(live.run, versions)
-            self.runs.record(live, PlanAccepted(gateway, answer, remaining_s))
+            self.runs.record(live, PlanAccepted(gateway, answer, remaining_s, signed))
         else:
             self.runs.record(live, PlanRefused(gateway, answer, remaining_s))
 
@@ -219,7 +255,16 @@ class Orchestrator:
         while not self.runs.halted.is_set():
             await self._clock.sleep_until(self._clock.now() + SUCCESSOR_CHECK_S)
             with suppress(UnavailableError), self.runs.halting():
-                self._fence.check()
+                self.fence.check()
+
+    async def _seal_record(self) -> None:
+        """Sign the audit log's head from time to time, for gateways to keep."""
+        while not self.runs.halted.is_set():
+            await self._clock.sleep_until(self._clock.now() + SEAL_S)
+            with suppress(UnavailableError, AuditLogDamaged), self.runs.halting():
+                self.audit.seal()
+            self.refused_calls.tell_withheld()
+            self.refused_callers.tell_withheld()
 
     def _drive(self, run_id: RunId) -> None:
         self._run(self.train_fed_avg(run_id), f"run {run_id}")

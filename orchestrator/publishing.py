@@ -52,14 +52,17 @@ def publish(
     )
     with _weights(store, run.weights, layout) as parent, store.writing() as blob:
         blob.write(layout.header)
+        sha256 = hashlib.sha256(layout.header)
         for block, weights in parent:
             stepped = step.take(block, weights, total.mean(block))
             if not np.isfinite(stepped).all():
                 return RoundAbandoned(NOT_FINITE)
             blob.write(stepped.data.cast("B"))
+            sha256.update(stepped.data)
         digest = blob.keep()
-    kept = step.state().to_bytes()
-    return RoundPublished(digest, store.put(kept) if kept else None, tuple(sorted(received)))
+    kept, members = step.state().to_bytes(), tuple(sorted(received))
+    remembered = store.put(kept) if kept else None
+    return RoundPublished(digest, remembered, members, sha256.hexdigest())
 
 
 def complete(run: Run, store: WeightStore) -> RunCompleted:

@@ -8,6 +8,9 @@
 A round without its quorum is ABANDONED with a reason. What is awaited was received before a
 restart and must come again with the same digest; at the deadline it is lost, and does not count.
 Until then its place under the target is kept: nobody who was acknowledged is displaced.
+
+A refused update is its gateway's answer. Of a gateway in quarantine nothing is waited for: what it
+sends is set aside.
 """
 
 from __future__ import annotations
@@ -27,12 +30,16 @@ from orchestrator.events import (
     RoundPublished,
     UpdateAccepted,
     UpdateLost,
+    UpdateRefused,
+    UpdateSetAside,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from common.bad_updates import UpdateRefusalReason
     from common.ids import GatewayId, WeightsId
+    from common.protocol import RefusalReason
 
 
 class Phase(Enum):
@@ -52,6 +59,14 @@ class IllegalTransition(ConflictError):
 
 
 @dataclass(frozen=True)
+class Refused:
+    """An update of which nothing is taken."""
+
+    digest: WeightsId
+    reason: UpdateRefusalReason
+
+
+@dataclass(frozen=True)
 class Round:
     """One attempt to turn `parent` into the weights of round `number`."""
 
@@ -67,17 +82,33 @@ class Round:
     awaited: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
     declined: frozenset[GatewayId] = frozenset()
     lost: frozenset[GatewayId] = frozenset()
+    norm_bound: float | None = None
+    quarantined: frozenset[GatewayId] = frozenset()
+    refused: Mapping[GatewayId, Refused] = field(default_factory=dict)
+    set_aside: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
+    norms: Mapping[GatewayId, float] = field(default_factory=dict)  # of what was received
     reason: str = ""
 
     @property
     def answered(self) -> frozenset[GatewayId]:
         """Those from whom nothing more will come."""
-        return self.declined | self.lost | self.received.keys()
+        sent = self.received.keys() | self.set_aside.keys() | self.refused.keys()
+        return self.declined | self.lost | sent
 
     @property
     def silent(self) -> frozenset[GatewayId]:
         """Those who were invited and neither sent an update nor declined."""
-        return self.invited - self.declined - self.received.keys()
+        return self.invited - (self.answered - self.lost)
+
+    @property
+    def countable(self) -> frozenset[GatewayId]:
+        """Those whose updates count if they come."""
+        return self.invited - self.quarantined
+
+    @property
+    def may_come(self) -> int:
+        """How many updates may be in the sum in the end."""
+        return len(self.countable - self.declined - self.lost - self.refused.keys())
 
     @property
     def is_full(self) -> bool:
@@ -100,8 +131,19 @@ class Round:
             return False
         if gateway in self.awaited:
             return True
-        has_answered = gateway in self.received or gateway in self.declined or gateway in self.lost
-        return self.has_room and not has_answered
+        return self.has_room and not self.has_answered(gateway)
+
+    def has_answered(self, gateway: GatewayId) -> bool:
+        """Whether nothing more will come from `gateway`."""
+        said = (self.received, self.set_aside, self.refused, self.declined, self.lost)
+        return any(gateway in each for each in said)
+
+    def holder_of(self, digest: str) -> GatewayId | None:
+        """Return whose update of this round that one is, if it is here or was."""
+        for held in (self.received, self.awaited, self.set_aside):
+            if digest in held.values():
+                return next(gateway for gateway, each in held.items() if each == digest)
+        return None
 
 
 def opened(event: RoundOpened) -> Round:
@@ -114,6 +156,8 @@ def opened(event: RoundOpened) -> Round:
         quorum=event.quorum,
         remaining_s=event.remaining_s,
         target=event.target,
+        norm_bound=event.norm_bound,
+        quarantined=frozenset(event.quarantined),
     )
 
 
@@ -137,6 +181,10 @@ def _is_repeated(state: Round, event: RoundEvent) -> bool:
     match event:
         case UpdateAccepted():
             return state.received.get(event.gateway) == event.digest
+        case UpdateSetAside():
+            return state.set_aside.get(event.gateway) == event.digest
+        case UpdateRefused():
+            return state.refused.get(event.gateway) == Refused(event.digest, event.reason)
         case GatewayDeclined():
             return event.gateway in state.declined
         case UpdateLost():
@@ -149,7 +197,9 @@ def _while_collecting(state: Round, event: RoundEvent) -> Round:
     match event:
         case UpdateAccepted() if _may_count(state, event):
             return _receive(state, event)
-        case GatewayDeclined() | UpdateLost():
+        case UpdateSetAside() if _may_be_set_aside(state, event):
+            return _set_aside(state, event)
+        case GatewayDeclined() | UpdateLost() | UpdateRefused():
             return _drop(state, event)
         case DeadlinePassed() if not state.awaited:
             return _close(state)
@@ -191,26 +241,49 @@ def _after_the_end(state: Round, event: RoundEvent) -> Round:
 
 def _may_count(state: Round, event: UpdateAccepted) -> bool:
     """Whether the gateway's update is wanted, and the one that it sent before."""
-    is_wanted = state.wants(event.gateway)
+    is_wanted = state.wants(event.gateway) and event.gateway in state.countable
     return is_wanted and state.awaited.get(event.gateway, event.digest) == event.digest
+
+
+def _may_be_set_aside(state: Round, event: UpdateSetAside) -> bool:
+    return event.gateway in state.quarantined and state.wants(event.gateway)
 
 
 def _receive(state: Round, event: UpdateAccepted) -> Round:
     received = {**state.received, event.gateway: event.digest}
-    awaited = _without(state.awaited, event.gateway)
-    return _settled(
-        replace(state, received=received, awaited=awaited, remaining_s=event.remaining_s)
+    after = replace(
+        state,
+        received=received,
+        awaited=_without(state.awaited, event.gateway),
+        norms=_with_norm(state, event),
+        remaining_s=event.remaining_s,
     )
+    return _settled(after)
 
 
-def _drop(state: Round, event: GatewayDeclined | UpdateLost) -> Round:
+def _set_aside(state: Round, event: UpdateSetAside) -> Round:
+    set_aside = {**state.set_aside, event.gateway: event.digest}
+    norms = _with_norm(state, event)
+    return replace(state, set_aside=set_aside, norms=norms, remaining_s=event.remaining_s)
+
+
+def _with_norm(state: Round, event: UpdateAccepted | UpdateSetAside) -> Mapping[GatewayId, float]:
+    return state.norms if event.norm is None else {**state.norms, event.gateway: event.norm}
+
+
+def _drop(state: Round, event: GatewayDeclined | UpdateLost | UpdateRefused) -> Round:
     gateway = event.gateway
-    if isinstance(event, UpdateLost) and gateway in state.awaited:
-        return _settled(_without_update(state, gateway))
-    if isinstance(event, GatewayDeclined) and gateway in state.invited - state.answered:
-        declined, awaited = state.declined | {gateway}, _without(state.awaited, gateway)
-        left = event.remaining_s
-        return _settled(replace(state, awaited=awaited, declined=declined, remaining_s=left))
+    if isinstance(event, UpdateLost):
+        if gateway in state.awaited:
+            return _settled(_without_update(state, gateway))
+    elif gateway in state.invited - state.answered:
+        left, awaited = event.remaining_s, _without(state.awaited, gateway)
+        after = replace(state, awaited=awaited, remaining_s=left)
+        if isinstance(event, GatewayDeclined):
+            after = replace(after, declined=state.declined | {gateway})
+            return _settled(after, last_refusal=event.refusal.reason)
+        refused = {**state.refused, gateway: Refused(event.digest, event.reason)}
+        return _settled(replace(after, refused=refused))
     raise IllegalTransition(f"a round that is {state.phase.value}", event)
 
 
@@ -219,18 +292,27 @@ def _without_update(state: Round, gateway: GatewayId) -> Round:
     return replace(state, awaited=awaited, lost=state.lost | {gateway})
 
 
-def _settled(state: Round) -> Round:
+def _settled(state: Round, *, last_refusal: RefusalReason | None = None) -> Round:
     """Leave COLLECTING if the quorum is out of reach, or if there is nothing left to wait for."""
-    reachable = len(state.invited) - len(state.declined) - len(state.lost)
-    if reachable < state.quorum:
+    if state.may_come < state.quorum:
         reason = (
-            f"at most {reachable} of the {state.quorum} updates needed can still come: "
-            f"{len(state.declined)} declined, {len(state.lost)} lost"
+            f"at most {state.may_come} of the {state.quorum} updates needed can still come: "
+            + ", ".join(_why_fewer(state))
+            + (f" (the last one declined: {last_refusal})" if last_refusal else "")
         )
         return replace(state, phase=Phase.ABANDONED, reason=reason)
-    if state.is_full or state.answered == state.invited:
+    if state.is_full or state.answered >= state.countable:
         return replace(state, phase=Phase.AGGREGATING)
     return state
+
+
+def _why_fewer(state: Round) -> Iterator[str]:
+    yield f"{len(state.declined)} declined"
+    yield f"{len(state.lost)} lost"
+    if state.refused:
+        yield f"{len(state.refused)} refused"
+    if state.quarantined:
+        yield f"{len(state.quarantined)} in quarantine"
 
 
 def _close(state: Round) -> Round:

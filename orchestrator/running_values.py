@@ -1,4 +1,4 @@
-"""Whether an update's values can be added: seen piece by piece as they come, as they are written.
+"""Whether an update's values can be added, and their norm: seen piece by piece as they come.
 
 Each piece is looked at while it lies in the processor's cache, and nothing is decoded for it.
 """
@@ -14,6 +14,7 @@ from common.int8_blocks import SCALED, STEPS, are_possible
 from common.weights import NotFinite, check_finite
 from common.wire_formats import WireFormat, check_encoded, decode_block, encoded_length, pieces
 from orchestrator.aggregation import LIMIT, OutOfRange, blocks, check_range
+from orchestrator.running_norm import RunningNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ class _Part:
     byte_length: int
     kind: str  # as numpy writes it
     fit: Callable[[NDArray[Any]], bool]
+    is_scales: bool = False  # of int8
 
 
 class RunningValues:
@@ -42,7 +44,12 @@ class RunningValues:
         self._parts = list(reversed(_parts(form)))
         self._left = self._parts[-1].byte_length
         self._rest = b""  # of a value that a piece broke off
+        self._norm = RunningNorm(form.wire_format)
         self.all_fit = True  # so far
+
+    def norm(self) -> float:
+        """Return the L2 norm of all values, once all were seen and fit."""
+        return self._norm.value()
 
     def see(self, data: memoryview) -> None:
         """Look at the bytes that come next."""
@@ -61,6 +68,8 @@ class RunningValues:
         self._rest = bytes(data[whole:])
         values = np.frombuffer(data[:whole], dtype=part.kind)
         self.all_fit = self.all_fit and part.fit(values)
+        if self.all_fit:  # while they lie in the cache
+            (self._norm.see_scales if part.is_scales else self._norm.see)(values)
 
     def _next_part(self) -> None:
         self._parts.pop()
@@ -106,7 +115,10 @@ def _parts(form: UpdateForm) -> tuple[_Part, ...]:
             return (_Part(length, "<u2", _bfloat16_fit),)
         case WireFormat.INT8:
             scales = length - form.size
-            return (_Part(scales, "<f4", _scales_fit), _Part(form.size, "i1", _steps_fit))
+            return (
+                _Part(scales, "<f4", _scales_fit, is_scales=True),
+                _Part(form.size, "i1", _steps_fit),
+            )
 
 
 def _float32_fit(bits: NDArray[np.uint32]) -> bool:

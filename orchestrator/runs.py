@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from common.ids import GatewayId, WeightsId
 from common.protocol import Effective, RunState
 from orchestrator.events import (
+    GatewayReleased,
     PlanAccepted,
     PlanRefused,
     Restarted,
@@ -33,6 +34,8 @@ from orchestrator.events import (
     ScoresRecorded,
     SitesAwaited,
 )
+from orchestrator.norms import remembered
+from orchestrator.reputation import Records, after_round, released
 from orchestrator.rounds import IllegalTransition, Phase, Round, advance, opened
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from common.ids import PlanId, RunId
     from common.plan import Plan
     from common.protocol import Refusal, ScoreSet
+    from common.signatures import PlanSignature
+    from orchestrator.norms import Norms
 
 
 class Hold(Enum):
@@ -58,6 +63,7 @@ class Run:
     plan: Plan
     plan_digest: PlanId
     weights: WeightsId  # the last published ones, at first the plan's
+    plan_signature: PlanSignature | None = None  # of the operator who ordered it
     state: RunState = RunState.GATHERING
     reason: str = ""
     remaining_s: float = 0.0  # to gather, or of the hold; a round has its own
@@ -71,6 +77,8 @@ class Run:
     absent: frozenset[GatewayId] = frozenset()  # before the current round
     invitations: Mapping[GatewayId, int] = field(default_factory=dict)  # distinct rounds
     memberships: Mapping[GatewayId, int] = field(default_factory=dict)  # published rounds
+    norms: tuple[Norms, ...] = ()  # of the last published rounds
+    records: Records = field(default_factory=Records)
     scores: tuple[ScoreSet, ...] = ()
     model: WeightsId | None = None
     model_sha256: str = ""
@@ -98,9 +106,11 @@ class Run:
         return self.round.remaining_s
 
 
-def begin(run_id: RunId, plan: Plan, plan_digest: PlanId) -> Run:
-    """Return the run before its first event."""
-    return Run(run_id, plan, plan_digest, weights=WeightsId(plan.initial_weights))
+def begin(
+    run_id: RunId, plan: Plan, plan_digest: PlanId, signature: PlanSignature | None = None
+) -> Run:
+    """Return the run before its first event, as `signature`'s owner has ordered it."""
+    return Run(run_id, plan, plan_digest, WeightsId(plan.initial_weights), signature)
 
 
 def advance_run(run: Run, event: RunEvent) -> Run:
@@ -116,8 +126,8 @@ def advance_run(run: Run, event: RunEvent) -> Run:
             return _after_the_end(run, event)
         case RunStarted() | RetryPostponed() | SitesAwaited():
             return _held(run, event)
-        case PlanAccepted() | PlanRefused():
-            return _answered(run, event)
+        case PlanAccepted() | PlanRefused() | GatewayReleased():
+            return _of_gateway(run, event)
         case RunCompleted() | RunFailed() | RunCancelled():
             return _ended(run, event)
         case _:
@@ -149,7 +159,9 @@ def _with_scores(scores: tuple[ScoreSet, ...], new: ScoreSet) -> tuple[ScoreSet,
     return tuple(sorted([*others, new], key=lambda each: (each.round, each.split)))
 
 
-def _answered(run: Run, event: PlanAccepted | PlanRefused) -> Run:
+def _of_gateway(run: Run, event: PlanAccepted | PlanRefused | GatewayReleased) -> Run:
+    if isinstance(event, GatewayReleased):
+        return replace(run, records=released(run.records, event.gateway))
     answer = event.effective if isinstance(event, PlanAccepted) else event.refusal
     before = run.answers.get(event.gateway)
     if answer == before:
@@ -210,7 +222,16 @@ def _published(run: Run, state: Round, event: RoundPublished) -> Run:
         weights=event.weights,
         optimizer_state=event.optimizer_state,
         memberships=_counted(run.memberships, event.members),
+        norms=_norms(run, state),
+        records=after_round(run.records, state, run.plan.reputation),
     )
+
+
+def _norms(run: Run, state: Round) -> tuple[Norms, ...]:
+    if run.plan.update_norm.is_off:
+        return run.norms
+    known = (state.norms[gateway] for gateway in state.received if gateway in state.norms)
+    return remembered(run.norms, known, state.norm_bound)
 
 
 def _counted(

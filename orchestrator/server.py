@@ -6,7 +6,6 @@ import asyncio
 import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -19,23 +18,32 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
-from common.errors import UnavailableError
-from orchestrator.auth import SERVICES
+from orchestrator.audit_service import AuditService
+from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
+from orchestrator.doors import MembersDoor, PeopleDoor
+from orchestrator.engines import url_of
+from orchestrator.four_eyes import FourEyes
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
+from orchestrator.listener import bind, write_atomically
+from orchestrator.members import Members
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
+from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import NoReturn
 
     from common.clock import Clock
-    from orchestrator.config import OrchestratorConfig
+    from orchestrator.config import OidcSettings, OrchestratorConfig
+    from orchestrator.doors import Door
     from orchestrator.leadership import Leadership
+    from orchestrator.tokens import Tokens
 
 log = structlog.get_logger()
 
@@ -44,19 +52,27 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _WHOLE = ""  # what a probe asks for
 
 
-class AddressTaken(UnavailableError):
-    """The server cannot listen where it should."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
-
-
 @dataclass(frozen=True)
 class Listening:
     """A server that has begun to serve."""
 
     address: str  # host:port, with the port that was taken
     orchestrator: Orchestrator
+    members: Members
+    peoples_address: str | None = None  # where they call with tokens
+
+
+@dataclass(frozen=True)
+class _Entrance:
+    """A server, and where it is to listen."""
+
+    server: grpc.aio.Server
+    address: str
+    credentials: grpc.ServerCredentials
+
+    def bind(self) -> str:
+        """Listen; return the address with the port that was taken."""
+        return bind(self.server, self.address, self.credentials)
 
 
 async def serve(
@@ -113,15 +129,15 @@ async def listening(
 
     Until no other orchestrator leads, a standby listens to nothing but probes.
     """
-    clock, state = clock or SystemClock(), health.aio.HealthServicer()
+    clock, state, database = clock or SystemClock(), health.aio.HealthServicer(), url_of(config)
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
-        leading(config.database_url, clock, standby=standby) as leadership,
+        leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
             config.state,
-            config.database_url,
+            database,
             federation=config.federation,
             clock=clock,
             limits=config.limits,
@@ -129,9 +145,14 @@ async def listening(
         )
         async with (
             _kept(leadership, orchestrator),
-            _answering(config, orchestrator, state) as address,
+            _closed(orchestrator),
+            _entrances(config, orchestrator, state, clock) as (members, entrances),
+            _answering(config, orchestrator, state, entrances) as addresses,
+            members.watched_over(orchestrator.runs.halt),
+            members.enrolling(),
         ):
-            yield Listening(address, orchestrator)
+            await _say_so(config, state, addresses)
+            yield Listening(addresses[0], orchestrator, members, *addresses[1:])
 
 
 @asynccontextmanager
@@ -155,40 +176,123 @@ async def _kept(leadership: Leadership | None, orchestrator: Orchestrator) -> As
 
 
 @asynccontextmanager
-async def _answering(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
-) -> AsyncIterator[str]:
-    """Answer calls inside the block, which is lent the address; drain at its end."""
-    server = _server(config, orchestrator, state)
+async def _closed(orchestrator: Orchestrator) -> AsyncIterator[None]:
+    """Let go of all that the orchestrator holds, whatever the block could not do."""
     try:
-        port = _bind(server, config)
-        orchestrator.start(restart_grace_s=config.restart_grace_s)
-        await server.start()
-        for service in (*SERVICES, _WHOLE):
-            await state.set(service, _SERVING)
-        address = f"{config.address.rpartition(':')[0]}:{port}"
-        _write_atomically(config.address_file, address)
-        log.info("serving", address=address, health=str(config.health_socket_path))
-        yield address
+        yield
     finally:
-        config.address_file.unlink(missing_ok=True)
-        await state.enter_graceful_shutdown()
-        orchestrator.sessions.close()
-        await server.stop(config.drain_s)
         await orchestrator.close()
         log.info("stopped")
 
 
-def _server(
-    config: OrchestratorConfig, orchestrator: Orchestrator, state: health.aio.HealthServicer
-) -> grpc.aio.Server:
-    guard = GuardingInterceptor(config.federation)
-    server = grpc.aio.server(interceptors=[guard], options=config.http2.server_options())
-    add_GatewayServiceServicer_to_server(GatewayService(orchestrator), server)
-    add_OperatorServiceServicer_to_server(OperatorService(orchestrator), server)
-    add_HealthServicer_to_server(state, server)
-    reflection.enable_server_reflection(SERVICES, server)
-    return server
+@asynccontextmanager
+async def _answering(
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    entrances: Sequence[_Entrance],
+) -> AsyncIterator[list[str]]:
+    """Answer calls inside the block, which is lent the entrances' addresses; drain at its end."""
+    try:
+        addresses = [entrance.bind() for entrance in entrances]
+        orchestrator.start(restart_grace_s=config.restart_grace_s)
+        for entrance in entrances:
+            await entrance.server.start()
+        yield addresses
+    finally:
+        config.address_file.unlink(missing_ok=True)
+        await state.enter_graceful_shutdown()
+        orchestrator.sessions.close()
+        await asyncio.gather(*(entrance.server.stop(config.drain_s) for entrance in entrances))
+
+
+async def _say_so(
+    config: OrchestratorConfig, state: health.aio.HealthServicer, addresses: Sequence[str]
+) -> None:
+    """Say that calls are answered: to probes, in a file and in the log."""
+    for service in (*SERVICES, _WHOLE):
+        await state.set(service, _SERVING)
+    write_atomically(config.address_file, addresses[0])
+    health_at = str(config.health_socket_path)
+    log.info("serving", address=addresses[0], people=addresses[1:], health=health_at)
+
+
+@asynccontextmanager
+async def _entrances(
+    config: OrchestratorConfig,
+    orchestrator: Orchestrator,
+    state: health.aio.HealthServicer,
+    clock: Clock,
+) -> AsyncIterator[tuple[Members, list[_Entrance]]]:
+    """Lend what is to be opened: the members' entrance, and that of people with tokens."""
+    members = Members(config, orchestrator, clock)
+    four_eyes = FourEyes(
+        config.four_eyes.methods,
+        within_s=config.four_eyes.within_s,
+        audit=orchestrator.audit,
+        fence=orchestrator.fence,
+        clock=clock,
+    )
+    services = _Services(config, orchestrator, members, state, Quotas(config.limits))
+    door = MembersDoor(config.federation, members.callers, four_eyes)
+    entrances = [services.for_members(door)]
+    if config.oidc is None:
+        yield members, entrances
+        return
+    async with _signing_in(config.oidc, clock) as tokens:
+        by_token = PeopleDoor(config.federation, tokens, members.callers, four_eyes)
+        peoples = services.for_people(by_token, config.oidc)
+        yield members, [*entrances, peoples]
+
+
+@dataclass(frozen=True)
+class _Services:
+    """What is answered, and by whom."""
+
+    config: OrchestratorConfig
+    orchestrator: Orchestrator
+    members: Members
+    state: health.aio.HealthServicer
+    quotas: Quotas  # of everybody, wherever they call
+
+    def for_members(self, door: Door) -> _Entrance:
+        """Return where everybody with a certificate calls."""
+        server = self._server(door)
+        add_GatewayServiceServicer_to_server(GatewayService(self.orchestrator), server)
+        self.members.serve_renewal_on(server)
+        self._serve_people_on(server, SERVICES)
+        return _Entrance(server, self.config.address, self.config.tls.server_credentials())
+
+    def for_people(self, door: Door, oidc: OidcSettings) -> _Entrance:
+        """Return where people with tokens call."""
+        server = self._server(door)
+        self._serve_people_on(server, SERVICES_OF_PEOPLE)
+        return _Entrance(server, oidc.address, self.config.tls.people_credentials())
+
+    def _server(self, door: Door) -> grpc.aio.Server:
+        guard = GuardingInterceptor(door, self.quotas, self.orchestrator.refused_callers)
+        options = [*self.config.http2.server_options(), *self.config.limits.server_options()]
+        return grpc.aio.server(interceptors=[guard], options=options)
+
+    def _serve_people_on(self, server: grpc.aio.Server, names: Sequence[str]) -> None:
+        add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator), server)
+        add_AuditServiceServicer_to_server(AuditService(self.orchestrator), server)
+        self.members.serve_admins_on(server)
+        add_HealthServicer_to_server(self.state, server)
+        reflection.enable_server_reflection(names, server)
+
+
+@asynccontextmanager
+async def _signing_in(oidc: OidcSettings, clock: Clock) -> AsyncIterator[Tokens]:
+    """Lend what tells people by their tokens; `cryptography` takes memory, so only now."""
+    from orchestrator.provider_keys import ProviderKeys  # noqa: PLC0415
+    from orchestrator.tokens import Tokens  # noqa: PLC0415
+
+    keys = ProviderKeys(oidc.issuer, oidc.authority, clock)
+    try:
+        yield Tokens(oidc, keys, clock)
+    finally:
+        await keys.close()
 
 
 @asynccontextmanager
@@ -205,17 +309,3 @@ async def _answering_probes(
         yield
     finally:
         await probes.stop(None)
-
-
-def _bind(server: grpc.aio.Server, config: OrchestratorConfig) -> int:
-    credentials = config.tls.server_credentials()
-    try:
-        return server.add_secure_port(config.address, credentials)
-    except RuntimeError as error:
-        raise AddressTaken(config.address) from error
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -1,6 +1,6 @@
 """The orchestrator's own Ed25519 key: made when it first signs, kept in its state folder.
 
-`cryptography` takes 7 MiB of memory, so it is loaded with the key and not before.
+`cryptography` takes 7 MiB of memory, so it is not loaded before it is needed.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.protocol import Effective, GatewayStatus, RunStatus
+from orchestrator.reputation import standing
 from orchestrator.steps import why_on_hold
 
 if TYPE_CHECKING:
@@ -45,17 +46,26 @@ def status_of(run: Run, observed: Observed) -> RunStatus:
         bytes_sent=observed.bytes_sent,
         insecure_deterministic=any(map(_is_insecure, run.answers.values())),
         privacy=run.plan.privacy,
+        plan_signature=run.plan_signature,
+        norm_bound=None if run.round is None else run.round.norm_bound,
     )
 
 
 def _gateway(run: Run, gateway: GatewayId, observed: Observed) -> GatewayStatus:
+    record, thresholds = run.records.of(gateway), run.plan.reputation
+    refused = None if run.round is None else run.round.refused.get(gateway)
     return GatewayStatus(
         gateway=gateway,
         connected=gateway in observed.connected,
-        answered=run.round is not None and gateway in run.round.answered,
+        answered=run.round is not None and run.round.has_answered(gateway),
         rounds_invited=run.invitations.get(gateway, 0),
         rounds_counted=run.memberships.get(gateway, 0),
         answer=run.answers.get(gateway),
+        refused=None if refused is None else refused.reason,
+        rounds_refused=record.rounds_refused,
+        rounds_clipped=record.rounds_clipped,
+        score=None if thresholds is None else record.score,
+        standing=None if thresholds is None else standing(record, thresholds),
     )
 
 

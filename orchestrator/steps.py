@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from common.plan import WhenAbandoned
 from orchestrator.events import RetryPostponed, RoundOpened, RunFailed, SitesAwaited
+from orchestrator.norms import norm_bound
 from orchestrator.rounds import Phase
 from orchestrator.runs import Hold, absent
 from orchestrator.selection import Draw, present, select
@@ -140,9 +142,15 @@ def why_on_hold(run: Run, connected: frozenset[GatewayId]) -> str:
 def _missing(run: Run, connected: frozenset[GatewayId]) -> str:
     """Return what keeps a round from opening; nothing if enough gateways are there."""
     rounds, accepted = run.plan.rounds, run.accepted
+    need = f"rounds.quorum = {rounds.quorum}"
     if len(accepted) < rounds.quorum:
-        need = f"rounds.quorum = {rounds.quorum}"
         return f"{len(accepted)} of the {need} gateways needed accepted the plan"
+    if len(accepted - (aside := run.records.quarantined)) < rounds.quorum:
+        names = ", ".join(sorted(accepted & aside))
+        return (
+            f"{len(accepted - aside)} of the {need} gateways needed are not in quarantine "
+            f"(there are: {names}; `fedgate run release` takes one out)"
+        )
     here = len(accepted & connected)
     if here < rounds.minimum_sites:
         need = f"rounds.minimum_sites = {rounds.minimum_sites}"
@@ -151,14 +159,35 @@ def _missing(run: Run, connected: frozenset[GatewayId]) -> str:
 
 
 def _round(run: Run, number: int, attempt: int, presence: Presence) -> RoundOpened:
+    rounds, aside = run.plan.rounds, run.records.quarantined
+    drawn = partial(_drawn, run, number, attempt, presence)
+    invited = drawn(run.accepted - aside)
+    also = tuple(g for g in drawn(run.accepted) if g in aside) if aside else ()
+    return RoundOpened(
+        number=number,
+        attempt=attempt,
+        parent=run.weights,
+        invited=tuple(sorted({*invited, *also})),
+        quorum=rounds.quorum,
+        remaining_s=rounds.deadline_s,
+        target=rounds.target,
+        norm_bound=norm_bound(run.plan.update_norm, run.norms),
+        quarantined=also,
+    )
+
+
+def _drawn(
+    run: Run, number: int, attempt: int, presence: Presence, among: frozenset[GatewayId]
+) -> tuple[GatewayId, ...]:
+    """Return the gateways that a round invites if only those of `among` can be.
+
+    Who is in quarantine takes no other gateway's place, and is asked as often as it would be.
+    """
     rounds = run.plan.rounds
-    candidates = present(run.accepted, presence, absent=absent(run), quorum=rounds.quorum)
-    invited = select(
-        candidates,
+    return select(
+        present(among, presence, absent=absent(run), quorum=rounds.quorum),
         presence,
         invited=rounds.invited,
         told=run.told if attempt > 1 else frozenset(),
         draw=Draw(run.plan_digest, run.run_id, number),
     )
-    quorum, left_s = rounds.quorum, rounds.deadline_s
-    return RoundOpened(number, attempt, run.weights, invited, quorum, left_s, rounds.target)

@@ -5,22 +5,33 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import ConflictError, FederationError, UnavailableError
+from common.errors import ConflictError, FederationError, RequestError, UnavailableError
 from common.protocol import Body, Receipt, UpdateHeader, UpdateKey, UploadState
 from common.transfer import CHUNK_BYTES, LengthMismatch
-from orchestrator.admission import check_header, has_declined, is_counted
+from orchestrator.admission import (
+    check_beside_others,
+    check_header,
+    has_declined,
+    is_counted,
+    round_for,
+)
 from orchestrator.aggregation import Accumulator
+from orchestrator.budgets import OF_AN_UPLOAD
 from orchestrator.decoding import Decoded
-from orchestrator.events import GatewayDeclined, UpdateAccepted
+from orchestrator.events import GatewayDeclined, UpdateAccepted, UpdateRefused, UpdateSetAside
+from orchestrator.norms import factor
 from orchestrator.pace import Pace
 from orchestrator.staging import Slot
+from orchestrator.threads import to_its_end
 from orchestrator.turns import Turns
 from orchestrator.uploads import StagedBytesDamaged
+from orchestrator.verdicts import reason_of
 from orchestrator.weight_store import DamagedWeights, UnknownWeights
 
 if TYPE_CHECKING:
@@ -28,11 +39,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from common.ids import GatewayId
-    from common.protocol import Chunk, Decline
+    from common.protocol import Chunk, Countersignature, Decline
     from common.weights import Layout
     from orchestrator.aggregation import Values
+    from orchestrator.budgets import Room
     from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
+    from orchestrator.rounds import Round
     from orchestrator.runs import Run
     from orchestrator.staging import Staging
     from orchestrator.uploads import Upload
@@ -43,6 +56,14 @@ if TYPE_CHECKING:
 CHECKING_THREADS = FOLDING_THREADS = 2
 UPLOADS_AT_ONCE = 1  # fills two cores: one sends, one takes; all that is fast is in memory
 TOGETHER = 4  # chunks: to wake a thread for each cost as much as the chunk
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An update that may be added, and its L2 norm; None: it was checked before norms were."""
+
+    values: Values
+    norm: float | None
 
 
 async def _nothing_to_say() -> None:
@@ -58,14 +79,14 @@ class Submissions:
         heads: LedgerHeads,
         staging: Staging,
         weights: WeightStore,
-        max_update_bytes: int,
+        room: Room,
     ) -> None:
-        """Stage what comes in `staging`; what a plan has kept goes to `weights`."""
+        """Stage what comes in `staging`, within `room`; what a plan has kept goes to `weights`."""
         self._runs = runs
         self._heads = heads
         self._staging = staging
         self._weights = weights
-        self._max_update_bytes = max_update_bytes
+        self._room = room
         self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
         self._helpers = ThreadPoolExecutor(FOLDING_THREADS, thread_name_prefix="add")
@@ -86,8 +107,9 @@ class Submissions:
         chunks: AsyncIterator[Chunk],
         go_ahead: Callable[[], Awaitable[object]] = _nothing_to_say,
     ) -> Receipt:
-        """Return once the update is counted; one that is refused changes nothing.
+        """Return once the update is counted; one that is refused is not, whatever it holds.
 
+        What is wrong with the content of a whole update is recorded, and final for its round.
         A transfer that is cut off keeps what has come, for the next one to go on from. The head of
         the gateway's ledger is countersigned and kept before the first byte is taken.
 
@@ -101,14 +123,15 @@ class Submissions:
         already = self._is_counted(live, gateway, header)
         with self._runs.halting():
             countersigned = self._heads.confirm(gateway, header.ledger_head)
-        receipt = Receipt(header.key, header.body.digest, countersigned)
+        receipt = partial(self._receipt, live, gateway, header, countersigned)
         if already:
-            return receipt
+            return receipt()
         slot = Slot(header.key.run_id, header.key.round, gateway)
         form = live.run.plan.update_form
-        limit = min(self._max_update_bytes, longest(form.layout))
+        limit = min(self._room.limits.max_update_bytes, longest(form.layout))
         with self._staging.receiving(slot, header.body, form, limit=limit) as upload:
-            async with self._turns.turn():
+            self._room.disk.check(header.body.byte_length - header.body.offset)
+            async with self._turns.turn(), self._room.memory.lent(OF_AN_UPLOAD):
                 await go_ahead()
                 try:
                     await self._take(live, gateway, header, upload, chunks)
@@ -117,7 +140,7 @@ class Submissions:
                         self._staging.let_go(upload)
                     raise
                 self._staging.let_go(upload)
-        return receipt
+        return receipt()
 
     async def count_kept(self, live: LiveRun) -> None:
         """Count again what a restart left awaited and was kept: nobody has to send it again."""
@@ -131,7 +154,8 @@ class Submissions:
                 update = Decoded(np.frombuffer(data, np.uint8, offset=len(form.header)), form)
                 key, body = UpdateKey(run.run_id, run.round.number), Body(digest, len(data))
                 header = UpdateHeader(key, run.plan_digest, run.round.parent, body)
-                await self._add(live, gateway, header, update)
+                known = run.round.norms.get(gateway)
+                await self._add(live, gateway, header, Checked(update, known))
 
     def decline(self, gateway: GatewayId, decline: Decline) -> Receipt:
         """Record that no update will come from the gateway for the round."""
@@ -152,6 +176,18 @@ class Submissions:
         self._helpers.shutdown()
 
     @staticmethod
+    def _receipt(
+        live: LiveRun,
+        gateway: GatewayId,
+        header: UpdateHeader,
+        countersigned: Countersignature | None,
+    ) -> Receipt:
+        state = live.run.round
+        is_current = state is not None and state.number == header.key.round
+        set_aside = is_current and state is not None and gateway in state.set_aside
+        return Receipt(header.key, header.body.digest, countersigned, set_aside)
+
+    @staticmethod
     def _is_counted(live: LiveRun, gateway: GatewayId, header: UpdateHeader) -> bool:
         if is_counted(live.run, gateway, header.key, header.body.digest):
             return True
@@ -166,15 +202,36 @@ class Submissions:
         upload: Upload,
         chunks: AsyncIterator[Chunk],
     ) -> None:
-        """Receive an update, check it, count it."""
-        await self._receive(live, upload, chunks)
-        update = await to_its_end(self._checking, upload.checked)
-        if live.run.plan.keep_updates:
-            await to_its_end(self._checking, partial(upload.keep, self._weights))
-        await self._add(live, gateway, header, update)
+        """Receive an update, check it, count it; record what is wrong with it."""
+        note = partial(self._note, live, gateway, header.key.round)
+        await self._receive(upload, chunks, note)
+        try:
+            update = await to_its_end(self._checking, upload.checked)
+            state = round_for(live.run, gateway, header.key)
+            norm = state.norms.get(gateway, upload.norm)
+            check_beside_others(state, gateway, header.body.digest, norm)
+            if live.run.plan.keep_updates:
+                await to_its_end(self._checking, partial(upload.keep, self._weights))
+            await self._add(live, gateway, header, Checked(update, norm))
+        except FederationError as error:
+            self._refuse(live, gateway, header, error)
+            raise
+
+    def _refuse(
+        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, error: FederationError
+    ) -> None:
+        """Record a verdict on an update, unless its round has moved on meanwhile."""
+        reason = reason_of(error)
+        if reason is None:
+            return
+        with suppress(ConflictError, RequestError):
+            if not self._is_counted(live, gateway, header):
+                left_s = self._runs.remaining_s(live)
+                refused = UpdateRefused(gateway, header.body.digest, reason, left_s)
+                self._runs.record(live, refused)
 
     async def _add(
-        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Values
+        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Checked
     ) -> None:
         add = self._count(live, gateway, header, update)
         if add is None:
@@ -185,7 +242,17 @@ class Submissions:
             self._runs.doubt(live, lost_sum=True)  # perhaps a part of the update is in it
             raise
 
-    async def _receive(self, live: LiveRun, upload: Upload, chunks: AsyncIterator[Chunk]) -> None:
+    def _note(self, live: LiveRun, gateway: GatewayId, number: int, count: int) -> None:
+        """Count bytes that came; raise RoundBytesTaken or DiskNearlyFull."""
+        live.bytes_received += count
+        body = max(CHUNK_BYTES, live.run.plan.task.layout.byte_length)
+        times = self._room.limits.bodies_per_round
+        live.round_bytes.take(gateway, number, count, limit=times * body)
+        self._room.disk.check(count)
+
+    async def _receive(
+        self, upload: Upload, chunks: AsyncIterator[Chunk], note: Callable[[int], None]
+    ) -> None:
         """Let a thread take some chunks while the next ones come; keep all, whatever ends it."""
         loop, pace = asyncio.get_running_loop(), Pace()
         taking: asyncio.Future[None] = loop.create_future()
@@ -193,7 +260,7 @@ class Submissions:
         some: list[Chunk] = []
         try:
             while (chunk := await pace.next_of(chunks)) is not None:
-                live.bytes_received += len(chunk.data)
+                note(len(chunk.data))
                 some.append(chunk)
                 if len(some) == TOGETHER:
                     await asyncio.wait([taking])
@@ -207,39 +274,36 @@ class Submissions:
             upload.take_all(some)
 
     def _count(
-        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Values
+        self, live: LiveRun, gateway: GatewayId, header: UpdateHeader, update: Checked
     ) -> Callable[[], None] | None:
-        """Record a checked update; return what adds it to the sum, if it was not there.
+        """Record a checked update; return what adds it to the sum, if it is to be added.
 
         Nothing may be awaited before that is given to the folding thread: the sum is complete once
         all that was given to it is done.
         """
         if self._is_counted(live, gateway, header):
             return None
-        remaining_s = self._runs.remaining_s(live)
-        plan, invited = live.run.plan, () if live.run.round is None else live.run.round.invited
+        digest, remaining_s = header.body.digest, self._runs.remaining_s(live)
+        state = round_for(live.run, gateway, header.key)
+        norm = state.norms.get(gateway, update.norm)  # what was received before keeps its factor
+        check_beside_others(state, gateway, digest, norm)
+        if gateway in state.quarantined:
+            self._runs.record(live, UpdateSetAside(gateway, digest, remaining_s, norm))
+            return None
+        total = self._sum_of(live, state)
+        self._runs.record(live, UpdateAccepted(gateway, digest, remaining_s, norm))
+        weight, scale = live.run.plan.weight(gateway), factor(norm, state.norm_bound)
+        return partial(total.add, gateway, update.values, weight, scale)
+
+    def _sum_of(self, live: LiveRun, state: Round) -> Accumulator:
+        """Return the sum of the round, which begins with the first update."""
         if live.sum is None:
-            total = sum(plan.weight(member) for member in invited)
+            plan = live.run.plan
+            total = sum(plan.weight(member) for member in state.invited)
             memory, helpers = live.sum_memory, self._helpers
             live.sum = Accumulator(plan.task.layout.size, total, memory=memory, helpers=helpers)
             live.sum_memory = live.sum.memory
-        self._runs.record(live, UpdateAccepted(gateway, header.body.digest, remaining_s))
-        return partial(live.sum.add, gateway, update, plan.weight(gateway))
-
-
-async def to_its_end(threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
-    """Return what `work` returns, done in a thread; broken off, wait until it has ended.
-
-    Otherwise a file would be let go while a thread still uses it.
-    """
-    future = asyncio.get_running_loop().run_in_executor(threads, work)
-    try:
-        await asyncio.wait([future])
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        future.exception()  # it is for nobody any more: the call is gone
-        raise
-    return future.result()
+        return live.sum
 
 
 def is_as_good(upload: Upload, error: FederationError) -> bool:

@@ -77,6 +77,7 @@ class Upload:
         self._check = RunningCheck(body, form)
         self._held = body.offset
         self._is_caught_up = not self._held
+        self.norm = 0.0  # L2, of a checked update
 
     def take_all(self, chunks: Iterable[Chunk]) -> None:
         """Append chunks; raise what `take` raises."""
@@ -110,7 +111,7 @@ class Upload:
         """
         self._catch_up()
         try:
-            self._check.finish(self._read)
+            self.norm = self._check.finish(self._read)
         except (LengthMismatch, DigestMismatch) as error:
             if self._body.offset and not self.is_short:
                 raise StagedBytesDamaged from error

@@ -20,6 +20,7 @@ from gateway.config import GatewayConfig, TaskChoice
 from gateway.policy import Policy
 from gateway.workshop import Workshop
 from tasks.task import DataConfig, Task
+from tests.signing import NOT_READ, TRUST
 
 SITE = GatewayId("a")
 POINTS = DataConfig(corpus="points", site="a")
@@ -49,6 +50,7 @@ def settings(
         task=TaskChoice(reference="unused", labels=labels),
         data=data,
         policy=Policy(epsilon_budget=1e6),
+        trust=NOT_READ,
     )
 
 
@@ -77,7 +79,7 @@ async def at_work(
     workshop: Workshop, client: GrpcClient, notes: Callable[[bool], None] = lambda _: None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Have a gateway's process work inside the block; its workshop is closed at the end."""
-    agent = Agent(workshop, client, Backoff(0.01, 0.01), notes)
+    agent = Agent(workshop, client, Backoff(0.01, 0.01), notes, TRUST)
     process = asyncio.create_task(agent.run())
     try:
         yield process

@@ -33,7 +33,12 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"authority of {federation}")
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(name, name, key).add_extension(constraints, critical=True)
+        builder = (
+            _builder(name, name, key)
+            .add_extension(constraints, critical=True)
+            .add_extension(_signs_certificates(), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        )
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, federation, key, builder.sign(key, hashes.SHA256()))
 
@@ -45,8 +50,11 @@ class Authority:
         """Return the files of a certificate that carries `uris`, and is good for this machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [*map(x509.UniformResourceIdentifier, uris), *LOCAL]
-        builder = _builder(_name("member"), self.certificate.subject, key).add_extension(
-            x509.SubjectAlternativeName(names), critical=False
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = (
+            _builder(_name("member"), self.certificate.subject, key)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(signer, critical=False)
         )
         certificate = builder.sign(self.key, hashes.SHA256())
         folder = self.folder / str(certificate.serial_number)
@@ -59,6 +67,12 @@ class Authority:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         files.key.write_bytes(pem)
         return files
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    names = "content_commitment data_encipherment key_agreement encipher_only decipher_only"
+    nothing_else = dict.fromkeys((*names.split(), "key_encipherment", "digital_signature"), False)
+    return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **nothing_else)
 
 
 def _name(text: str) -> x509.Name:

@@ -14,7 +14,9 @@ from gateway.client import GrpcClient
 from gateway.egress import MANIFEST
 from gateway.egress_rules import EgressClass
 from gateway.outgoing import GuardedChannel, is_nested
+from protos.federation.v1 import audit_pb2
 from protos.federation.v1 import gateway_pb2 as pb
+from protos.federation.v1.audit_pb2_grpc import AuditServiceStub
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 
 ECHOES = {  # what the orchestrator gave out a moment before: drawn by it, or made of updates
@@ -30,10 +32,18 @@ class Record:
 
     sent: list[tuple[str, bytes]] = field(default_factory=list)  # method, message
     heard: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # where the audit log was said to stand
 
     def messages(self) -> Iterator[tuple[str, Message]]:
+        """Yield what was sent but for looks at the audit log, which `looks` tells."""
         for method, data in self.sent:
-            yield method, getattr(pb, f"{method}Request").FromString(data)
+            if method != "GetCheckpoint":
+                yield method, getattr(pb, f"{method}Request").FromString(data)
+
+    def looks(self) -> list[int]:
+        """Return after which record each look at the audit log was: how many depends on time."""
+        requests = (data for method, data in self.sent if method == "GetCheckpoint")
+        return [audit_pb2.GetCheckpointRequest.FromString(data).after for data in requests]
 
     def values(self, *kinds: EgressClass) -> list[tuple[str, Any]]:
         """Return path and value of every field of these classes, in order."""
@@ -118,6 +128,9 @@ class _Channel:
             message = deserializer(data)
             if isinstance(message, Chunk):
                 return message
+            if isinstance(message, audit_pb2.GetCheckpointResponse):
+                self._record.places.append(message.checkpoint.sequence)
+                return message
             for _, owner, name in _leaves(message, ""):
                 value = getattr(owner, name)
                 if isinstance(value, str) and value not in self._record.heard:
@@ -132,4 +145,5 @@ class RecordedClient(GrpcClient):
 
     def __init__(self, address: str, tls: TlsFiles, record: Record) -> None:
         super().__init__(address, tls)
-        self._stub = GatewayServiceStub(GuardedChannel(_Channel(self._channel, record)))
+        guarded = GuardedChannel(_Channel(self._channel, record))
+        self._stub, self._audit = GatewayServiceStub(guarded), AuditServiceStub(guarded)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from benchmarks.machine import ROOT
-from benchmarks.transport import plain
+from benchmarks.transport import plain, signing
 from benchmarks.transport.floor import MIB
 from benchmarks.transport.model import after, initial, plan
 from benchmarks.transport.running import Running
@@ -83,6 +83,7 @@ class Federation(Running):
         pki.init(folder / "pki", NAME)
         self._keys(Role.ORCHESTRATOR, "orchestrator")
         self._keys(Role.OPERATOR, "operator")
+        signing.make(folder)
         if not self._setting.tls:
             self._stack.enter_context(plain.dialling_plainly("operator"))
         settings = folder / "orchestrator.toml"
@@ -110,9 +111,10 @@ class Federation(Running):
         run, names = RunId(f"run-{self._runs}"), self._setting.names
         wire_format = self._setting.wire_format
         begun = plan_to_bytes(plan(self.initial, names, count + 1, wire_format))
+        signature = signing.signed(self._setting.folder, run, begun)
 
         async def measure(operator: OperatorClient) -> tuple[list[float], RunStatus, memoryview]:
-            await operator.start_run(run, begun)
+            await operator.start_run(run, begun, signature)
             seen: dict[int, float] = {}
             async for status, _ in operator.watch_run(run):
                 seen.setdefault(status.published_round, time.perf_counter())

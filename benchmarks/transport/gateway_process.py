@@ -15,11 +15,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.transport import plain
+from benchmarks.transport import plain, signing
 from benchmarks.transport.model import TASK, TASK_DIGEST, update_of
 from benchmarks.transport.moments import Ears, ListeningClient
 from common import logs
 from common.allocator import GIB, keep_on_the_heap
+from common.audit import EMPTY
 from common.descriptors import allow_many
 from common.protocol import LedgerHead
 from common.retry import Backoff
@@ -30,6 +31,7 @@ from gateway.policy import Accepted
 from gateway.updates import UpdateStore
 
 if TYPE_CHECKING:
+    from common.audit import Sealed
     from common.ids import PlanId, RunId
     from common.plan import Plan
     from common.update_form import Update
@@ -48,6 +50,7 @@ class ConstantGateway:
         self._updates = UpdateStore(folder)
         self._kept: list[Any] = []
         self._rounds = 0
+        self.record_head = EMPTY  # of the audit log
 
     @property
     def ledger_head(self) -> LedgerHead:
@@ -86,6 +89,10 @@ class ConstantGateway:
     def confirm(self, _countersigned: object) -> None:
         """Believe it."""
 
+    def see_record(self, sealed: Sealed) -> None:
+        """Remember where the audit log stands."""
+        self.record_head = sealed.checkpoint.head
+
     def kept_runs(self) -> tuple[RunId, ...]:
         """Nothing is kept from one process to the next."""
         return ()
@@ -108,7 +115,8 @@ async def take_part(folder: Path, address: str, *, tls: bool, names: list[str]) 
 async def _agent(folder: Path, name: str, dialled: ListeningClient) -> None:
     async with dialled as client:
         workshop = cast("Any", ConstantGateway(name, folder / name))
-        await Agent(workshop, client, Backoff(), lambda _connected: None).run()
+        trust = signing.trust(folder, name)
+        await Agent(workshop, client, Backoff(), lambda _connected: None, trust).run()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import structlog
 
+from common.audit import ORCHESTRATOR
 from common.errors import FederationError
 from common.protocol import Train
 from gateway.client import GrpcClient
@@ -43,9 +44,9 @@ def note_openings() -> None:
     """Let this process print when it is about to record that a round opens, until it ends."""
     record = LiveRuns.record
 
-    def noting(runs: LiveRuns, live: LiveRun, *events: RunEvent) -> None:
+    def noting(runs: LiveRuns, live: LiveRun, *events: RunEvent, actor: str = ORCHESTRATOR) -> None:
         at = time.monotonic()
-        record(runs, live, *events)
+        record(runs, live, *events, actor=actor)
         for event in events:
             if isinstance(event, RoundOpened):
                 LOG.info(OPENING, run=live.run.run_id, round=event.number, at=at)

@@ -16,6 +16,7 @@ import time  # noqa: TID251 - measures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from benchmarks.transport import signing
 from benchmarks.transport.gateway_process import ConstantGateway
 from benchmarks.transport.model import after, initial, plan
 from cli.operator_client import OperatorClient
@@ -72,9 +73,10 @@ def files(folder: Path, name: str) -> TlsFiles:
 async def _operate(folder: Path, address: str, mib: int) -> None:
     """Have one round run; raise where it ends in any other model than it must."""
     begun, run = initial(mib), RunId("wide")
+    ordered = plan_to_bytes(plan(begun, [GATEWAY], 1))
     async with OperatorClient(address, files(folder, "operator")) as operator:
         await operator.upload_weights(begun.to_bytes())
-        await operator.start_run(run, plan_to_bytes(plan(begun, [GATEWAY], 1)))
+        await operator.start_run(run, ordered, signing.signed(folder, run, ordered))
         states = [status async for status, _ in operator.follow_run(run)]
         last = states[-1]
         if last.state is not RunState.COMPLETED or not last.weights:
@@ -88,7 +90,8 @@ async def _take_part(folder: Path, address: str, window_mib: float) -> None:
     http2 = Http2Settings(window_mib=window_mib)
     async with TimedClient(address, files(folder, GATEWAY), http2=http2) as client:
         workshop = cast("Any", ConstantGateway(GATEWAY, folder / GATEWAY))
-        await Agent(workshop, client, Backoff(), lambda _connected: None).run()
+        trust = signing.trust(folder, GATEWAY)
+        await Agent(workshop, client, Backoff(), lambda _connected: None, trust).run()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from cli import pki
+from cli.plan_keys import KEY_FILE, PUBLIC_FILE, make_signing_key
 from common.tls import Role
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Workspace:
         return self.folder / "operator.toml"
 
     @property
+    def signing(self) -> Path:
+        """Where the key lies that plans are signed with."""
+        return self.folder / "keys" / "plan-signing"
+
+    @property
     def address_file(self) -> Path:
         """Where the orchestrator says which port it listens on."""
         return self.folder / "orchestrator" / "address"
@@ -64,6 +70,7 @@ def prepare(folder: Path, settings: DemoSettings) -> Workspace:
     pki.init(folder / "pki", FEDERATION)
     _issue(workspace, Role.ORCHESTRATOR, "orchestrator")
     _issue(workspace, Role.OPERATOR, "operator")
+    make_signing_key(workspace.signing, "operator")
     for site in settings.sites:
         _issue(workspace, Role.GATEWAY, site)
     tables = {
@@ -79,7 +86,8 @@ def prepare(folder: Path, settings: DemoSettings) -> Workspace:
 
 def connect(workspace: Workspace, settings: DemoSettings, address: str) -> None:
     """Write the settings of those who call the orchestrator at `address`."""
-    operator = {"address": address, "tls": _tls(workspace, "operator")}
+    signing_key = str(workspace.signing / KEY_FILE)
+    operator = {"address": address, "signing_key": signing_key, "tls": _tls(workspace, "operator")}
     workspace.operator.write_text(tomli_w.dumps(operator), encoding="utf-8")
     for site in settings.sites:
         tables = {
@@ -87,6 +95,7 @@ def connect(workspace: Workspace, settings: DemoSettings, address: str) -> None:
             "state": str(workspace.gateway_state(site)),
             "data_set": site,
             "tls": _tls(workspace, site),
+            "trust": {"plan_keys": str(workspace.signing / PUBLIC_FILE)},
             "task": {"reference": "tasks.ner:TASK", "labels": list(settings.labels)},
             "data": _data(settings, site),
             "policy": {"epsilon_budget": settings.target_epsilon},

@@ -25,11 +25,11 @@ from common.ids import GatewayId
 from common.protocol import RunState, RunStatus
 from common.randomness import InsecureSeed
 from common.tls import Role
-from common.wire import plan_to_bytes
 from gateway.ledger import Ledger
 from gateway.workshop import open_ledger
 from orchestrator.database import EVENTS, LEDGER_HEADS
 from tests.postgresql import Server
+from tests.signing import order, trust_file
 
 Answer = TypeVar("Answer")
 
@@ -69,6 +69,7 @@ class Federation:
         self.addresses: list[str] = []  # of the orchestrator, and of its standby
         self.dialled = self.addresses  # by gateways
         pki.init(folder / "pki", "test")
+        self.trust = {"plan_keys": str(trust_file(folder))}
 
     def _lay_out_orchestrator(self, name: str) -> None:
         self.addresses.append(f"127.0.0.1:{_free_port()}")
@@ -124,6 +125,7 @@ class Federation:
             "data_set": site,
             "task": {"reference": self.task, "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": site},
+            "trust": self.trust,
             "policy": {"epsilon_budget": 50.0, "allow_kept_updates": self.keep_updates},
         }
         self._write(f"{site}.toml", Role.GATEWAY, site, tables)
@@ -156,7 +158,7 @@ class Federation:
 
         async def start(client: OperatorClient) -> None:
             await client.upload_weights(initial.to_bytes())
-            await client.start_run(RUN, plan_to_bytes(complete))
+            await client.start_run(*order(RUN, complete, "test"))
 
         self._ask(start)
 

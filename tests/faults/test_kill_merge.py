@@ -57,6 +57,7 @@ def settings(tmp_path) -> Path:
         "tls": {name: str(path) for name, path in tls},
         "task": {"reference": "unused", "labels": ["no", "yes"]},
         "data": {"corpus": "points", "site": "a"},
+        "trust": {"plan_keys": "unused"},
         "policy": {"epsilon_budget": 8.0},
     }
     path = tmp_path / "gateway.toml"

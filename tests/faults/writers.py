@@ -16,12 +16,27 @@ METHODS = {  # of disks, files and paths
 STATEMENTS = {"insert", "update", "delete"}
 TERMINAL = {"stdout", "stderr", "OUT", "ERRORS"}
 ELSEWHERE = {  # functions that write and are not at work in a federation that nothing else disturbs
+    "common.key_files.read_pair": "ends a renewal that a crash cut short: test_renewal.py",
+    "common.key_files.replace_pair": "a renewal, cut short at each rename: test_renewal.py",
+    "common.key_files.write_new": "a command, refused where a file is: test_enrolment.py",
     "common.wire_operator.status_to_proto": "a message, no file",
+    "gateway.audit_heads.accept": "a command: test_audit_heads.py",
     "gateway.outgoing.OutgoingStream._write": "to the network",
     "gateway.bookings.note_refusal": "a second parent for a charged round: test_ledger_on_disk.py",
     "gateway.countersignatures.trust": "a command: test_ledger_commands.py",
     "gateway.ledger_desk.Desk.image": "a copy that is thrown away",
     "gateway.merging._add": "a command: test_kill_merge.py",
+    **{
+        f"orchestrator.backup.{name}": "a command: test_backup.py"
+        for name in ("make", "restore", "_snapshot", "_copy", "_copy_weights", "_write")
+    },
+    "orchestrator.enrolments.Enrolments.create_token": "one transaction: test_enrolment.py",
+    "orchestrator.enrolments.Enrolments.enrol": "one transaction, asked again: test_enrolment.py",
+    "orchestrator.four_eyes.FourEyes.confirm": "one transaction: test_four_eyes.py",
+    "orchestrator.journal.Journal.sign_run": "a run of an older version: test_stores.py",
+    "orchestrator.members.Members.enrolling": "where one enrols: test_enrolment.py",
+    "orchestrator.roster.Roster.note": "in the transaction of an enrolment: test_enrolment.py",
+    "orchestrator.roster.Roster.revoke": "one transaction: test_revocation.py",
     "orchestrator.operations.Operations.start_run": "calls `create` of the runs, no file",
     "orchestrator.uploads.Upload.keep": "only where a plan asks for it: test_kill_kept.py",
 }

@@ -12,11 +12,12 @@ from pathlib import Path
 import tomli_w
 
 from cli import pki
+from cli.plan_keys import KEY_FILE, PUBLIC_FILE, make_signing_key
 from common.tls import Role
 from tests.hosts.lab import ROOT, Lab, address
 
 NAME = "fed.lab"  # of the orchestrator, which is host 1
-ORCHESTRATOR, PORT = 1, 8443
+ORCHESTRATOR, PORT, ENROLMENT_PORT = 1, 8443, 8444
 ELSEWHERE = address(101)  # where the orchestrator may move
 SITES = ("alder", "birch", "cedar")  # hosts 2, 3, 4
 PATIENCE_S = 200.0
@@ -29,20 +30,47 @@ class Federation:
         self, lab: Lab, folder: Path, task: str, sites: Sequence[str], **http2: float
     ) -> None:
         """Lay everything out; `task` is a file below tests/."""
+        self.enrolment: dict[str, object] = {}
         self.lab, self.folder, self.sites, self.http2 = lab, folder, sites, http2
         self.task = {"reference": f"{ROOT / 'tests' / task}:TASK", "labels": ["no", "yes"]}
         lab.name(**{NAME: address(ORCHESTRATOR)})
         pki.init(folder / "pki", "test")
+        make_signing_key(folder / "signing", "operator")
 
     def host(self, site: str) -> int:
         return SITES.index(site) + 2
 
     def start_orchestrator(self) -> None:
         listens = {"address": f"0.0.0.0:{PORT}", "state": str(self.folder / "orchestrator")}
+        if self.enrolment:
+            listens = {**listens, "enrolment": self.enrolment}
         self._write("orchestrator", Role.ORCHESTRATOR, {"federation": "test", **listens})
-        self._write("operator", Role.OPERATOR, {"address": f"127.0.0.1:{PORT}"})
+        signing_key = str(self.folder / "signing" / KEY_FILE)
+        dials = {"address": f"127.0.0.1:{PORT}", "signing_key": signing_key}
+        self._write("operator", Role.OPERATOR, dials)
         self._start(ORCHESTRATOR, "orchestrator", ["orchestrator"])
         self.until((self.folder / "orchestrator" / "address").exists, "the orchestrator serves")
+
+    def open_enrolment(self) -> None:
+        """Have the orchestrator enrol gateways; to be said before it starts."""
+        signs = self.folder / "pki" / "intermediate"
+        self.enrolment = {
+            "address": f"0.0.0.0:{ENROLMENT_PORT}",
+            "advertised": f"{address(ORCHESTRATOR)}:{ENROLMENT_PORT}",
+            "certificate": str(signs / "cert.pem"),
+            "key": str(signs / "key.pem"),
+        }
+
+    def enrol_gateways(self) -> None:
+        """Give each site a token; each makes its key on its own host."""
+        self._write("admin", Role.ADMIN, {"address": f"127.0.0.1:{PORT}"})
+        config = ("--config", str(self.folder / "admin.toml"), "--format", "json")
+        for site in self.sites:
+            create = [sys.executable, "-m", "cli", "enroll", "create", site, *config]
+            token = json.loads(self.lab.run(ORCHESTRATOR, create))["token"]
+            out = ("--out", str(self.folder / "keys" / site))
+            enroll = [sys.executable, "-m", "gateway", "enroll", "--token", token, *out]
+            self.lab.run(self.host(site), enroll)
 
     def start_gateways(self, addresses: Sequence[str] = (f"{NAME}:{PORT}",)) -> None:
         for site in self.sites:
@@ -52,6 +80,7 @@ class Federation:
                 "data_set": site,
                 "task": self.task,
                 "data": {"corpus": "points", "site": site},
+                "trust": {"plan_keys": str(self.folder / "signing" / PUBLIC_FILE)},
                 "policy": {"epsilon_budget": 50.0},
             }
             self._write(site, Role.GATEWAY, tables)
@@ -112,7 +141,8 @@ class Federation:
         keys = self.folder / "keys" / name
         places = (NAME, address(ORCHESTRATOR), ELSEWHERE, "127.0.0.1")
         hosts = places if role is Role.ORCHESTRATOR else None
-        pki.issue(self.folder / "pki", role=role, name=name, out=keys, hosts=hosts)
+        if not keys.exists():  # else it has enrolled
+            pki.issue(self.folder / "pki", role=role, name=name, out=keys, hosts=hosts)
         files = {"authority": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
         tls = {name: str(keys / file) for name, file in files.items()}
         text = tomli_w.dumps({**tables, "tls": tls, "http2": self.http2})

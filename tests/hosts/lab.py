@@ -132,6 +132,10 @@ class Lab:
         """Let nothing through to or from a host, silently, or let all through again."""
         self._set(number, cut=cut)
 
+    def close(self, number: int) -> None:
+        """Put a host behind a firewall from now on: it may dial out, and nobody may dial it."""
+        self._set(number, is_closed=True)
+
     def carried(self, number: int) -> tuple[int, int]:
         """Return how many bytes of frames a host sent, and how many were sent to it."""
         sent, received = self._set(number)[number - 1]

@@ -4,8 +4,9 @@
 
 Namespaces and cables (TAP devices) have no name outside this process and end with it. It works
 where the kernel has no netem: each cable has a loss, a delay, a rate and a queue in either
-direction, and can be cut. The first line on stdout names the namespaces; then each line on stdin
-sets one cable and is answered by the bytes carried so far. The process ends when stdin does.
+direction, and can be cut; a host can lie behind a firewall. The first line on stdout names the
+namespaces; then each line on stdin sets one cable and is answered by the bytes carried so far. The
+process ends when stdin does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ BATCH = 64  # frames from one cable before the others get their turn
 QUEUE_S = 0.25  # the longest that a frame waits for a narrow cable: more are dropped
 CLONE_NEWNET, TUNSETIFF, TAP_WITHOUT_HEADER = 0x40000000, 0x400454CA, 0x1002
 BROADCAST = b"\xff" * 6
+ARP, IPV4, TCP, SYN, ACK = b"\x08\x06", b"\x08\x00", 6, 0x02, 0x10
 # as Linux comes, whatever this machine is set to: a wide-area link is limited by them too
 STOCK = {
     "ipv6/conf/all/disable_ipv6": "1",
@@ -73,6 +75,11 @@ class Host:
     namespace: int
     up: Wire = field(default_factory=Wire)  # what the host sends
     down: Wire = field(default_factory=Wire)
+    is_closed: bool = False  # a firewall lets it dial out, and nobody in
+
+    def takes(self, frame: bytes) -> bool:
+        """Whether a frame may come in: behind the firewall, of a connection that it has opened."""
+        return not self.is_closed or frame[12:14] == ARP or _is_of_an_open_connection(frame)
 
 
 class Switch:
@@ -105,7 +112,8 @@ class Switch:
                     os.write(receiver.tap, frame)
                 continue
             for to in self._receivers(frame, sender):
-                self._put(to.down, frame, self.hosts[sender], to)
+                if to.takes(frame):
+                    self._put(to.down, frame, self.hosts[sender], to)
 
     def _receivers(self, frame: bytes, sender: int) -> Iterator[Host]:
         known = self._by_mac.get(frame[:6])
@@ -120,6 +128,15 @@ class Switch:
             self._count += 1  # frames that are due at once keep their order
             item = (due, self._count, sender.tap, frame, receiver)
             heapq.heappush(self._under_way, item)
+
+
+def _is_of_an_open_connection(frame: bytes) -> bool:
+    """Whether a frame is of TCP and opens nothing: filters call that `established`."""
+    header = 4 * (frame[14] & 0x0F)
+    is_first = not int.from_bytes(frame[20:22], "big") & 0x1FFF  # no later piece of a packet
+    if frame[12:14] != IPV4 or frame[23] != TCP or not is_first or len(frame) < 28 + header:
+        return False
+    return frame[14 + header + 13] & (SYN | ACK) != SYN
 
 
 def make_host(number: int, congestion: str) -> Host:
@@ -153,6 +170,7 @@ def apply(hosts: list[Host], line: str) -> None:
     """Set a cable as `line` says, both directions alike."""
     said = json.loads(line)
     host = hosts[said.pop("host") - 1]
+    host.is_closed = said.pop("is_closed", host.is_closed)
     for wire in (host.up, host.down):
         for name, value in said.items():
             setattr(wire, name, value)

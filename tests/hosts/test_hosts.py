@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from functools import partial
+
 import pytest
 
 from common.transfer import CHUNK_BYTES
@@ -30,6 +34,53 @@ def test_rounds_close_where_frames_are_lost_and_the_way_is_long(tmp_path):
         federation.start_gateways()
         federation.start_run(count=3)
         assert federation.counted() == {"alder": 3, "birch": 3}
+
+
+DOOR = (
+    "import signal, socket, sys\n"
+    "door = socket.create_server(('', int(sys.argv[1])))\n"
+    "signal.pause()"
+)
+
+
+def can_dial(lab: Lab, number: int, to: int, port: int) -> bool:
+    """Whether a connection from one host to another's port is accepted."""
+    code = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+    command = [sys.executable, "-c", code, address(to), str(port)]
+    try:
+        lab.run(number, command)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def test_gateways_that_enrol_by_token_and_that_nobody_can_dial_complete_a_run(tmp_path):
+    sites, listening = ("alder", "birch", "cedar"), 9000
+    with Lab(4) as lab:
+        federation = Federation(lab, tmp_path, TINY, sites)
+        hosts = [federation.host(site) for site in sites]
+        for host in hosts:  # a door for the firewall to shut: gateways have none
+            lab.start(host, [sys.executable, "-c", DOOR, str(listening)])
+            federation.until(partial(can_dial, lab, ORCHESTRATOR, host, listening), "it is open")
+            lab.close(host)
+            assert not can_dial(lab, ORCHESTRATOR, host, listening)
+        federation.open_enrolment()
+        federation.start_orchestrator()
+        federation.enrol_gateways()
+        federation.start_gateways()
+        federation.start_run(count=3)
+        assert federation.counted() == {"alder": 3, "birch": 3, "cedar": 3}
+        for host in hosts:
+            assert can_dial(lab, host, ORCHESTRATOR, PORT)
+            assert not can_dial(lab, ORCHESTRATOR, host, listening)
+            assert ports_open(lab, host) == {listening}
+
+
+def ports_open(lab: Lab, number: int) -> set[int]:
+    """Return the TCP ports on which any process of a host listens."""
+    rows = lab.run(number, ["cat", "/proc/net/tcp"]).splitlines()[1:]
+    fields = [row.split() for row in rows]
+    return {int(each[1].partition(":")[2], 16) for each in fields if each[3] == "0A"}
 
 
 def heal(federation: Federation) -> None:

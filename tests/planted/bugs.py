@@ -29,7 +29,6 @@ LEDGER_HEADS = "orchestrator/ledger_heads.py"
 AGENT = "gateway/agent.py"
 OUTGOING = "gateway/outgoing.py"
 RUNNING_VALUES = "orchestrator/running_values.py"
-
 UNIT = "tests/unit/gateway"
 EGRESS = f"{UNIT}/test_egress.py"
 ROUND = "tests/service/gateway/test_fed_round.py"
@@ -41,6 +40,30 @@ NETWORKS = (
     "tests/service/private_step/test_architectures.py"
     "::test_the_sum_of_a_random_network_is_the_naive_one"
 )
+AUTH = "orchestrator/auth.py"
+FOUR_EYES = "orchestrator/four_eyes.py"
+PROVIDER_KEYS = "orchestrator/provider_keys.py"
+TOKENS = "orchestrator/tokens.py"
+ENROLMENTS = "orchestrator/enrolments.py"
+CALLERS = "orchestrator/callers.py"
+ENROLMENT = "tests/service/orchestrator/test_enrolment.py"
+REVOCATION = "tests/service/orchestrator/test_revocation.py"
+QUOTAS = "orchestrator/quotas.py"
+BUDGETS = "orchestrator/budgets.py"
+LIMITS = "tests/unit/orchestrator/test_quotas.py"
+TRUST = "gateway/trust.py"
+PLAN_SIGNATURE = "common/plan_signature.py"
+WORKSHOP = "gateway/workshop.py"
+ACCEPTANCES = "orchestrator/acceptances.py"
+SIGNED_PLANS = "tests/service/orchestrator/test_signed_plans.py"
+ADMISSION = "orchestrator/admission.py"
+RUNNING_NORM = "orchestrator/running_norm.py"
+STEPS = "orchestrator/steps.py"
+SUBMISSIONS = "orchestrator/submissions.py"
+UPLOADS = "orchestrator/uploads.py"
+GUARDS = "tests/service/orchestrator/test_guards.py"
+BACKUP = "orchestrator/backup.py"
+BACKUPS = "tests/service/orchestrator/test_backup.py"
 
 
 @dataclass(frozen=True)
@@ -125,8 +148,8 @@ BUGS = (
     Bug(
         name="divisor from the row count",
         path=GATEWAY,
-        sound="BegunRun(terms, plan.rounds.count, declared * rate, sampler, units, form)",
-        faulty="BegunRun(terms, plan.rounds.count, len(units) * rate, sampler, units, form)",
+        sound="            expected_batch_size=declared * rate,\n",
+        faulty="            expected_batch_size=len(units) * rate,\n",
         caught_by=f"{ROUND}::test_a_round_is_the_clipped_sum_over_declared_units_times_rate",
     ),
     Bug(
@@ -366,5 +389,253 @@ BUGS = (
         faulty="            del path, value\n",
         caught_by="tests/service/gateway/test_client.py"
         "::test_what_breaks_a_stream_off_comes_out_of_the_call",
+    ),
+    Bug(
+        name="a method without an entry is everybody's",
+        path=AUTH,
+        sound="    if caller.role not in PERMISSIONS.get(method, frozenset()):\n",
+        faulty="    if caller.role not in PERMISSIONS.get(method, frozenset({caller.role})):\n",
+        caught_by="tests/unit/orchestrator/test_refusals.py"
+        "::test_a_method_without_an_entry_is_refused",
+    ),
+    Bug(
+        name="a token gives a machine's role",
+        path=AUTH,
+        sound="    allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE\n",
+        faulty="    allowed = person.roles & PERMISSIONS.get(method, frozenset())\n",
+        caught_by="tests/unit/orchestrator/test_refusals.py"
+        "::test_no_token_gives_a_machines_role_whatever_it_says",
+    ),
+    Bug(
+        name="one person is two",
+        path=FOUR_EYES,
+        sound="        case Asked(asked_by=first, confirmed_by=None) if first != name:\n",
+        faulty="        case Asked(asked_by=first, confirmed_by=None) if first:\n",
+        caught_by="tests/unit/orchestrator/test_four_eyes.py"
+        "::test_one_person_is_never_two_and_gets_no_more_time_by_asking_again",
+    ),
+    Bug(
+        name="a key's own word for its algorithm is not compared",
+        path=PROVIDER_KEYS,
+        sound='    as_expected = published.get("alg", algorithm) == algorithm\n',
+        faulty="    as_expected = True\n",
+        caught_by="tests/unit/orchestrator/test_provider_keys.py::test_no_other_key_signs",
+    ),
+    Bug(
+        name="a token for anybody",
+        path=TOKENS,
+        sound='                    "require": _REQUIRED,\n',
+        faulty='                    "require": _REQUIRED, "verify_aud": False,\n',
+        caught_by="tests/service/orchestrator/test_sign_in.py"
+        "::test_a_token_that_says_something_else_is_refused_and_why_is_told",
+    ),
+    Bug(
+        "a token is worth a certificate twice",
+        ENROLMENTS,
+        "        if row.used_for not in {None, key_digest(request.key)}:",
+        "        if False:",
+        f"{ENROLMENT}::test_of_fifty_uses_of_a_token_at_once_one_succeeds",
+    ),
+    Bug(
+        "a token is worth a certificate in any name",
+        ENROLMENTS,
+        "    if request.identity != need:",
+        "    if False:",
+        f"{ENROLMENT}::test_a_token_is_for_the_member_it_was_made_for",
+    ),
+    Bug(
+        "an open stream outlives its caller's revocation",
+        CALLERS,
+        "                call.end(refusal)",
+        "                pass",
+        f"{REVOCATION}::test_an_open_stream_of_a_revoked_member_ends_at_once",
+    ),
+    Bug(
+        "a weak key is as good as a strong one",
+        "common/certificates.py",
+        "        if LEAST_RSA_BITS <= key.key_size <= MOST_RSA_BITS and exponent == RSA_EXPONENT:",
+        "        if key.key_size <= MOST_RSA_BITS and exponent == RSA_EXPONENT:",
+        "tests/unit/common/test_enrolment.py::test_a_request_for_a_weak_key_is_refused",
+    ),
+    Bug(
+        "of two files the certificate is swapped first, and a crash leaves none that fits",
+        "common/key_files.py",
+        "        for path in (key, certificate):",
+        "        for path in (certificate, key):",
+        "tests/service/test_renewal.py"
+        "::test_a_crash_while_files_are_swapped_leaves_a_pair_that_fits",
+    ),
+    Bug(
+        name="a rate that nobody keeps",
+        path=QUOTAS,
+        sound="        if wait_s:\n",
+        faulty="        if wait_s < 0:\n",
+        caught_by=f"{LIMITS}::test_a_request_beyond_the_rate_is_told_how_long_to_wait",
+    ),
+    Bug(
+        name="a call that keeps its place after its end",
+        path=QUOTAS,
+        sound="            use.uploads -= brings_body\n",
+        faulty="            use.uploads -= 0\n",
+        caught_by=f"{LIMITS}::test_a_call_that_failed_gives_its_place_back",
+    ),
+    Bug(
+        name="memory that is lent and never given back",
+        path=BUDGETS,
+        sound="        finally:\n            self.taken -= need\n",
+        faulty="        finally:\n",
+        caught_by=f"{LIMITS}::test_memory_is_lent_up_to_the_limit_and_given_back",
+    ),
+    Bug(
+        name="a disk that is filled to the last byte",
+        path=BUDGETS,
+        sound="        if free - need < self._reserve:\n",
+        faulty="        if free - need < 0:\n",
+        caught_by=f"{LIMITS}"
+        "::test_a_body_that_leaves_the_reserve_is_taken_and_one_byte_more_is_not",
+    ),
+    Bug(
+        name="a plan that is known by the digest that comes with it",
+        path=TRUST,
+        sound="        check(signature, self.federation, run, plan_id(config.plan))\n",
+        faulty="        check(signature, self.federation, run, config.plan_digest)\n",
+        caught_by=f"{UNIT}/test_trust.py::test_anything_else_is_refused_by_name",
+    ),
+    Bug(
+        name="a plan that is good for every run",
+        path=PLAN_SIGNATURE,
+        sound="    if signature.run_id != run_id:\n",
+        faulty="    if not run_id:\n",
+        caught_by="tests/unit/common/test_plan_signature.py::test_a_plan_of_another_run_is_named",
+    ),
+    Bug(
+        name="a plan whose signer is not asked for",
+        path=AGENT,
+        sound="            signer = self._trust.signer(run, config)\n",
+        faulty='            signer = ""\n',
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_what_the_operator_did_not_order_reads_no_data_and_charges_nothing",
+    ),
+    Bug(
+        name="a run with two plans",
+        path=WORKSHOP,
+        sound="        if known is None or known.plan == digest:\n",
+        faulty="        if known is None or known.plan:\n",
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_a_second_plan_for_a_run_is_refused_even_if_the_operator_has_signed_both",
+    ),
+    Bug(
+        name="an acceptance that anybody may have signed",
+        path=ACCEPTANCES,
+        sound="    check(signed, acceptance)\n",
+        faulty="    del check\n",
+        caught_by=f"{SIGNED_PLANS}"
+        "::test_what_is_not_signed_by_the_caller_for_these_very_values_is_not_recorded",
+    ),
+    Bug(
+        name="a record's place is not looked at",
+        path="common/audit.py",
+        sound="    if record.sequence != following.sequence:\n",
+        faulty="    if record.sequence < 0:\n",
+        caught_by="tests/unit/common/test_audit.py"
+        "::test_a_record_chained_under_a_wrong_number_is_found",
+    ),
+    Bug(
+        name="a checkpoint that nobody signed",
+        path="gateway/audit_heads.py",
+        sound="    if not checkpoint.is_genuine():\n",
+        faulty="    if not checkpoint.signature:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
+    ),
+    Bug(
+        name="a fork is gone on from",
+        path="gateway/audit_heads.py",
+        sound="    if place != now:\n",
+        faulty="    if place.sequence != now.sequence:\n",
+        caught_by="tests/service/gateway/test_audit_heads.py"
+        "::test_another_story_is_refused_and_kept_as_its_own_proof",
+    ),
+    Bug(
+        name="a record beside the event's transaction",
+        path="orchestrator/journal.py",
+        sound="(insert(EVENTS), rows)\n            also(connection)\n",
+        faulty="(insert(EVENTS), rows)\n",
+        caught_by="tests/service/orchestrator/test_record.py"
+        "::test_no_event_is_there_without_its_record",
+    ),
+    Bug(
+        name="an update that is added unchecked",
+        path=UPLOADS,
+        sound="        self.norm = self._check.finish(self._read)\n",
+        faulty="        self.norm = 0.0\n",
+        caught_by="tests/poison/test_validation.py::test_the_corpus_of_found_cases_is_refused",
+    ),
+    Bug(
+        name="norms that nobody clips",
+        path=SUBMISSIONS,
+        sound="factor(norm, state.norm_bound)",
+        faulty="1.0",
+        caught_by=f"{GUARDS}::test_what_is_above_the_bound_is_scaled_down_to_it",
+    ),
+    Bug(
+        name="a bound that moves while its round is open",
+        path=SUBMISSIONS,
+        sound="factor(norm, state.norm_bound)",
+        faulty="factor(norm, 3 * min([norm, *state.norms.values()]))",
+        caught_by=f"{GUARDS}::test_killed_in_any_place_of_a_round_the_weights_are_the_same",
+    ),
+    Bug(
+        name="an update from quarantine counted",
+        path=STEPS,
+        sound="        quarantined=also,\n",
+        faulty="        quarantined=(),\n",
+        caught_by=f"{GUARDS}::test_from_quarantine_an_update_is_received_checked_and_not_counted",
+    ),
+    Bug(
+        name="another gateway's bytes counted again",
+        path=ADMISSION,
+        sound="    if state.holder_of(digest) not in {None, gateway}:\n",
+        faulty="    if state.holder_of(digest) not in {None, *state.invited}:\n",
+        caught_by="tests/service/orchestrator/test_bad_updates.py"
+        "::test_of_two_gateways_with_the_same_bytes_the_first_is_counted",
+    ),
+    Bug(
+        name="a norm that depends on the pieces",
+        path=RUNNING_NORM,
+        sound="        self._keep(rest)\n",
+        faulty="        self._add(rest)\n",
+        caught_by="tests/unit/orchestrator/test_running_norm.py"
+        "::test_any_pieces_give_the_same_bits",
+    ),
+    Bug(
+        name="damaged weights restored from a backup",
+        path=BACKUP,
+        sound="    if digest != source.name:\n",
+        faulty="    if len(digest) != len(source.name):\n",
+        caught_by=f"{BACKUPS}"
+        "::test_weights_that_were_damaged_in_a_backup_are_named_and_start_nothing",
+    ),
+    Bug(
+        name="a backup restored under the write-ahead log of another journal",
+        path=BACKUP,
+        sound='BESIDE = ("", "-wal", "-shm")',
+        faulty='BESIDE = ("",)',
+        caught_by=f"{BACKUPS}::test_what_is_there_is_not_overwritten",
+    ),
+    Bug(
+        name="a damaged journal restored from a backup",
+        path=BACKUP,
+        sound="digest is not None and _digest(folder / name) != digest:",
+        faulty="digest is not None and not _digest(folder / name):",
+        caught_by=f"{BACKUPS}::test_a_backup_that_is_not_whole_is_refused_and_starts_nothing",
+    ),
+    Bug(
+        name="a password that loses its spaces",
+        path="orchestrator/engines.py",
+        sound='.rstrip("\\r\\n")',
+        faulty=".strip()",
+        caught_by="tests/service/orchestrator/test_engines.py"
+        "::test_every_character_of_a_password_in_a_file_is_part_of_it",
     ),
 )

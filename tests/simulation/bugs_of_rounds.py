@@ -21,9 +21,9 @@ def float_sum() -> None:
     class FloatSum(Accumulator):
         """The sum in float32, in the order of arrival."""
 
-        def add(self, gateway, values, weight: int) -> None:
-            super().add(gateway, values, weight)
-            floats = np.float32(weight / self._total_weight) * values_of(values)
+        def add(self, gateway, values, weight: int, factor: float = 1.0) -> None:
+            super().add(gateway, values, weight, factor)
+            floats = np.float32(weight / self._total_weight * factor) * values_of(values)
             self.floats = self.__dict__.get("floats", np.float32(0.0)) + floats
 
         def mean(self, block=slice(None)):
@@ -89,7 +89,7 @@ def resumed_without_digest() -> None:
     def finish(self, read) -> None:
         if self._body.offset:
             self._body = replace(self._body, digest=self._hasher.hexdigest())
-        sound(self, read)
+        return sound(self, read)
 
     sound = put(RunningCheck, "finish", finish)
 

@@ -40,6 +40,9 @@ class SimulatedClient:
     async def get_ledger_head(self, *, insecure_deterministic):
         return await self._unary("get_ledger_head")
 
+    async def get_checkpoint(self, after):
+        return await self._unary("get_checkpoint", after)
+
     def watch(self, lease, kept_runs):
         return _Heard(self, "watch", (lease, tuple(kept_runs)))
 

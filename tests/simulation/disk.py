@@ -136,6 +136,9 @@ class ProcessDisk:
     def size(self, path: Path) -> int:
         return self.at(lambda: len(self._found(path).content))
 
+    def free(self, folder: Path) -> int:
+        return 1 << 40  # a full disk is a fault of its own
+
     def open(self, path: Path) -> ProcessFile:
         return self.at(lambda: ProcessFile(self, self._found(path)))
 

@@ -17,6 +17,7 @@ from gateway.workshop import Workshop
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
 from tasks.task import DataConfig
+from tests.signing import FEDERATION, TRUST
 from tests.simulation.calls import Link
 from tests.simulation.checks import Checks
 from tests.simulation.client import SimulatedClient
@@ -177,7 +178,7 @@ class Federation:
         orchestrator = Orchestrator(
             state,
             f"sqlite:///{state / 'journal.db'}",
-            federation="simulated",
+            federation=FEDERATION,
             clock=machine.clock,
             limits=Limits(),
             disk=ProcessDisk(machine.disk, process, self.faults),
@@ -204,7 +205,7 @@ class Federation:
         disk = ProcessDisk(machine.disk, process, self.faults)
         workshop = Workshop(machine.name, config, TASK, None, disk)
         client = SimulatedClient(self.network, machine.name, process)
-        await Agent(workshop, client, Backoff(), lambda _: None).run()
+        await Agent(workshop, client, Backoff(), lambda _: None, TRUST).run()
 
     # what befalls them
 

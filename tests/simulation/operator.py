@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.protocol import Body
 from common.transfer import chunks_of
-from common.wire import plan_to_bytes
+from tests.signing import order
 from tests.simulation.training import INITIAL
 
 if TYPE_CHECKING:
@@ -38,4 +38,4 @@ async def _start_run(operations, plan) -> None:
             yield chunk
 
     await operations.put_weights(Body(INITIAL.digest, len(data)), chunks())
-    await operations.start_run(RUN, plan_to_bytes(plan))
+    await operations.start_run(*order(RUN, plan))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -28,13 +30,18 @@ class Model:
         self._momentum: list[float] | None = None
         self._published: list[list[float]] = []
 
-    def publish(self, members: dict[str, tuple[float, ...]], invited: list[str]) -> str:
+    def publish(
+        self,
+        members: dict[str, tuple[float, ...]],
+        invited: list[str],
+        factors: dict[str, float],
+    ) -> str:
         """Take one round's step; return the digest of the weights that it leads to."""
         units = {p.gateway: p.declared_units for p in self._plan.participants}
         total, present = sum(units[g] for g in invited), sum(units[g] for g in members)
         sums = [0] * LAYOUT.size
         for name, values in members.items():
-            share = units[name] / total
+            share = units[name] / total * factors[name]
             for place, value in enumerate(values):
                 sums[place] += round(Fraction(value * share) * 2**40)
         factor = total / present * 2.0**-40
@@ -81,7 +88,11 @@ class Register:
         self.is_closing = False  # nothing more is taken; its weights come next
         self.end = self.why = ""
         self.invited: list[str] = []
-        self.gone: set[str] = set()  # declined, or lost
+        self.gone: set[str] = set()  # declined, lost, or refused
+        self.aside: set[str] = set()  # in quarantine
+        self.bound: float | None = None
+        self.norms: dict[str, float] = {}  # as they were said of the round
+        self.counted: list[list[float]] = []  # norms of published rounds, at most their bound
         self.received: dict[str, str] = {}
         self.awaited: dict[str, str] = {}
         self._last: Committed | None = None
@@ -108,11 +119,23 @@ class Register:
             self._violated("I4", f"round {said['number']} does not follow what was published")
         self.is_open, self.invited = True, said["invited"]
         self.received, self.awaited, self.gone = {}, {}, set()
+        self.aside, self.norms, self.bound = set(said["quarantined"]), {}, said["norm_bound"]
+        if self.bound != self._bound():
+            self._violated("I3", f"the bound is {self.bound}, the journal says {self._bound()}")
 
     def _update_accepted(self, row: Committed, said) -> None:
         gateway, digest = said["gateway"], said["digest"]
         if not self.is_open or gateway not in self.invited:
             self._violated("I5", f"an update of {gateway} changes a round that is not open")
+        if gateway in self.aside:
+            self._violated("I5", f"the update of {gateway} counts, which is in quarantine")
+        norm = said["norm"]
+        if self.norms.setdefault(gateway, norm) != norm:
+            self._violated("I3", f"{gateway} has another norm than before the restart")
+        if self.bound is not None and norm > 10 * self.bound:
+            self._violated("I5", f"the update of {gateway} counts, whose norm is {norm}")
+        if digest in ({**self.received, **self.awaited} | {gateway: ""}).values():
+            self._violated("I5", f"the update of {gateway} counts, which is another's")
         if gateway in self.received:
             self._violated("I2", f"the update of {gateway} is counted twice")
         if self.awaited.pop(gateway, digest) != digest:
@@ -136,6 +159,29 @@ class Register:
         self.awaited.pop(said["gateway"], None)
         self._leave(said["gateway"])
 
+    def _update_refused(self, row: Committed, said) -> None:
+        if said["gateway"] in self.received or not self.is_open:
+            self._violated("I5", f"an update of {said['gateway']} is refused that was counted")
+        self._leave(said["gateway"])
+
+    def _bound(self) -> float | None:
+        """Return what the bound of a round that opens now must be."""
+        how = self._plan.update_norm
+        known = [norm for norms in self.counted[-20:] for norm in norms]
+        if how.mode == "median":
+            return 3.0 * statistics.median(known) if known else None
+        return how.bound
+
+    def _factor(self, gateway: str) -> float:
+        norm = self.norms[gateway]
+        return 1.0 if self.bound is None or norm <= self.bound else self.bound / norm
+
+    def _check_norms(self, values: dict[str, tuple[float, ...]]) -> None:
+        for name, each in values.items():
+            exact = math.sqrt(math.fsum(x * x for x in each))
+            if abs(self.norms[name] - exact) > 2.0**-23 * exact:
+                self._violated("I3", f"{name} has norm {exact}, the journal {self.norms[name]}")
+
     def _round_abandoned(self, row: Committed, said) -> None:
         self._violated("I9", f"the weights were not finite: {said['reason']}")
 
@@ -151,9 +197,9 @@ class Register:
         self._settle()
 
     def _settle(self) -> None:
-        if len(self.invited) - len(self.gone) < self._plan.rounds.quorum:
+        if len(set(self.invited) - self.aside - self.gone) < self._plan.rounds.quorum:
             self.is_open = False
-        elif self.gone | self.received.keys() == set(self.invited):
+        elif self.gone | self.received.keys() >= set(self.invited) - self.aside:
             self.is_open, self.is_closing = False, True
 
     def _round_published(self, row: Committed, said) -> None:
@@ -170,8 +216,11 @@ class Register:
             self._violated("I5", f"nobody trained the update of {foreign}")
             return
         values = {name: self.updates[digest] for name, digest in there.items()}
-        if values and self.model.publish(values, self.invited) != said["weights"]:
+        self._check_norms(values)
+        factors = {name: self._factor(name) for name in values}
+        if values and self.model.publish(values, self.invited, factors) != said["weights"]:
             self._violated("I3", f"round {self.published} is not the mean of {members}")
+        self.counted.append([min(self.norms[name], self.bound or math.inf) for name in values])
 
     def _run_completed(self, row: Committed, said) -> None:
         self.end = row.kind

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import gateway.gateway
 import gateway.local_round
+from common.bad_updates import PLAIN, NormMode, UpdateNorm
 from common.hyperparameters import Hyperparameters
 from common.plan import Participant, Plan, Privacy, Rounds, ServerOptimizer, TaskSpec, Unit
 from common.weights import Weights
@@ -31,6 +32,12 @@ UNITS = (100, 200, 350, 120, 90)  # that gateways declare
 HYPERPARAMETERS = Hyperparameters(
     learning_rate=0.1, clipping_norm=1.0, noise_multiplier=8.0, sampling_rate=0.1, local_steps=1
 )
+NORMS = {
+    5.0: PLAIN,
+    20.0: UpdateNorm(),
+    40.0: UpdateNorm(mode=NormMode.FIXED, bound=170.0),
+    90.0: UpdateNorm(),
+}
 review = gateway.gateway.review
 VERDICTS = {}  # of plans that differ in nothing that an accountant reads
 
@@ -93,7 +100,11 @@ TASK = NoTask()
 
 
 def plan_of(
-    gateways: dict[str, int], rounds: Rounds, server: ServerOptimizer, wire_format: WireFormat
+    gateways: dict[str, int],
+    rounds: Rounds,
+    server: ServerOptimizer,
+    wire_format: WireFormat,
+    update_norm: UpdateNorm = PLAIN,
 ) -> Plan:
     """Return a plan for gateways by name, with the units that each declares."""
     return Plan(
@@ -108,6 +119,7 @@ def plan_of(
         hyperparameters=HYPERPARAMETERS,
         server=server,
         wire_format=wire_format,
+        update_norm=update_norm,
     )
 
 
@@ -125,7 +137,8 @@ def drawn_plan(draw: Random, names: Sequence[str], wire_format: WireFormat) -> P
         momentum=draw.choice((0.0, 0.9)),
         tail_average=draw.choice((0.0, 0.7)),
     )
-    return plan_of(dict(zip(names, UNITS, strict=False)), rounds, server, wire_format)
+    norm = NORMS[rounds.deadline_s]  # not drawn: what a seed stands for would be another thing
+    return plan_of(dict(zip(names, UNITS, strict=False)), rounds, server, wire_format, norm)
 
 
 def difference(charged: ChargedRound) -> np.ndarray:
@@ -133,7 +146,8 @@ def difference(charged: ChargedRound) -> np.ndarray:
     seed = int.from_bytes(charged.noise.key[:8], "little")
     generator = np.random.default_rng(seed)
     values = generator.normal(scale=0.1, size=LAYOUT.size).astype(np.float32)
-    values[:3] = (1e-9, 3.0 * 2.0**-41, -700.0)
+    large = generator.choice((-700.0, -90.0))  # of which some are clipped
+    values[:3] = (1e-9, 3.0 * 2.0**-41, large + generator.normal())  # no two alike, even in int8
     return values
 
 

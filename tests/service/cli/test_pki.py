@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cli import pki
+from common.certificates import check_chain, read_chain
+from common.key_files import AlreadyThere
 from common.tls import Role, TlsFiles
 
 IDENTITY = "/tests.Echo/Identity"
@@ -106,7 +108,7 @@ async def test_a_certificate_of_another_authority_of_the_same_name_is_refused(
 
 def test_private_keys_are_readable_by_their_owner_alone(authority, issue):
     files = issue(authority, Role.GATEWAY)
-    for path in (authority / "ca.key", files.key):
+    for path in (authority / "root" / "ca.key", authority / "intermediate" / "key.pem", files.key):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -117,17 +119,44 @@ def test_a_process_is_given_its_authority_and_not_the_authoritys_key(authority, 
 
 
 def test_an_authority_is_never_overwritten(authority):
-    before = (authority / "ca.key").read_bytes()
-    with pytest.raises(pki.AlreadyThere, match=r"ca\.key exists"):
+    before = (authority / "root" / "ca.key").read_bytes()
+    with pytest.raises(AlreadyThere, match=r"ca\.key exists"):
         pki.init(authority, "clinics")
-    assert (authority / "ca.key").read_bytes() == before
+    assert (authority / "root" / "ca.key").read_bytes() == before
 
 
 def test_a_key_is_never_overwritten(authority, issue):
     before = issue(authority, Role.GATEWAY).key.read_bytes()
-    with pytest.raises(pki.AlreadyThere):
+    with pytest.raises(AlreadyThere):
         issue(authority, Role.GATEWAY)
     assert issue(authority, Role.GATEWAY, name="south").key.read_bytes() != before
+
+
+def test_the_roots_key_can_be_taken_away_before_anything_is_signed(authority, issue):
+    for path in (authority / "root").iterdir():
+        path.unlink()
+    files = issue(authority, Role.GATEWAY)
+    leaf, signer = read_chain(files.certificate.read_bytes())
+    check_chain([leaf, signer], read_chain(files.authority.read_bytes())[0])
+
+
+async def test_what_another_intermediate_signs_is_of_the_same_federation(
+    authority, issue, address, tmp_path
+):
+    pki.renew_intermediate(authority / "root", tmp_path / "newer" / "intermediate")
+    newer = issue(tmp_path / "newer", Role.GATEWAY, "south")
+    names = await call(address, newer.channel_credentials())
+    assert names == ["fed://clinics/gateway/south"]
+
+
+def test_a_key_is_replaced_where_that_is_asked_for(authority, issue):
+    files = issue(authority, Role.ORCHESTRATOR)
+    before = files.key.read_bytes()
+    out = files.key.parent
+    pki.issue(authority, role=Role.ORCHESTRATOR, name="north", out=out, replace=True)
+    assert files.key.read_bytes() != before
+    assert files.channel_credentials()
+    assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
 
 
 def test_a_folder_without_an_authority_is_named(tmp_path, issue):
@@ -135,16 +164,17 @@ def test_a_folder_without_an_authority_is_named(tmp_path, issue):
         issue(tmp_path / "nothing", Role.GATEWAY)
 
 
-@pytest.mark.parametrize("name", ["ca.pem", "ca.key"])
+@pytest.mark.parametrize("name", ["cert.pem", "key.pem"])
 def test_a_torn_file_of_an_authority_is_named(authority, issue, name):
-    (authority / name).write_bytes(b"-----BEGIN")
+    (authority / "intermediate" / name).write_bytes(b"-----BEGIN")
     with pytest.raises(pki.NotAnAuthority, match="not what its name says"):
         issue(authority, Role.GATEWAY)
 
 
 def test_the_key_of_another_authority_is_found_out(authority, issue, tmp_path):
     pki.init(tmp_path / "another", "clinics")
-    (authority / "ca.key").write_bytes((tmp_path / "another" / "ca.key").read_bytes())
+    stolen = (tmp_path / "another" / "intermediate" / "key.pem").read_bytes()
+    (authority / "intermediate" / "key.pem").write_bytes(stolen)
     with pytest.raises(pki.NotAnAuthority, match="does not belong"):
         issue(authority, Role.GATEWAY)
 
@@ -152,6 +182,6 @@ def test_the_key_of_another_authority_is_found_out(authority, issue, tmp_path):
 def test_an_authority_on_another_kind_of_key_is_refused(authority, issue):
     key = ed25519.Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (authority / "ca.key").write_bytes(pem)
+    (authority / "intermediate" / "key.pem").write_bytes(pem)
     with pytest.raises(pki.NotAnAuthority, match="elliptic curve"):
         issue(authority, Role.GATEWAY)

@@ -166,6 +166,33 @@ def test_a_wire_format_makes_updates_shorter_and_costs_no_epsilon(tmp_path):
     assert f"one update: {found.update_bytes:,} bytes in bfloat16" in shown.output
 
 
+def test_a_small_site_beside_large_ones_is_named_before_its_noise_is_scaled_down(tmp_path):
+    members = [{"gateway": g, "declared_units": n} for g, n in zip("abc", (60, 50, 9), strict=True)]
+    assert check_plan(plan(participants=members)).expected_clipped == ("c",)
+    assert check_plan(plan()).expected_clipped == ()
+    file = tmp_path / "plan.toml"
+    task = {"reference": f"{TASK_FILE}:TASK", "labels": ["no", "yes"]}
+    file.write_text(tomli_w.dumps({**tables(participants=members), "task": task}))
+    shown = " ".join(CliRunner().invoke(app, ["plan", "check", str(file)]).output.split())
+    assert "scaled down to an L2 norm of 3 times the median of rounds before" in shown
+    assert "expected above it for their noise alone: c" in shown
+
+
+@pytest.mark.parametrize(
+    ("guard", "words"),
+    [
+        ({"mode": "off"}, "one bad gateway can undo the model"),
+        ({"mode": "fixed", "bound": 2.5}, "an L2 norm of 2.5, which"),
+    ],
+)
+def test_a_plan_says_how_far_its_average_is_guarded(tmp_path, guard, words):
+    file = tmp_path / "plan.toml"
+    task = {"reference": f"{TASK_FILE}:TASK", "labels": ["no", "yes"]}
+    file.write_text(tomli_w.dumps({**tables(update_norm=guard), "task": task}))
+    shown = " ".join(CliRunner().invoke(app, ["plan", "check", str(file)]).output.split())
+    assert words in shown
+
+
 @pytest.mark.parametrize(("noise", "code", "word"), [(20.0, 0, "within"), (10.0, 1, "ABOVE")])
 def test_the_command_says_it_and_its_exit_code_too(tmp_path, noise, code, word):
     file = tmp_path / "plan.toml"

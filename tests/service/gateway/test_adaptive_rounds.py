@@ -11,10 +11,10 @@ import torch
 
 from common.adaptive_clipping import AdaptiveClipping
 from common.ids import RunId
+from gateway.choices import GradientsBy
 from gateway.dp_sgd import count_within
 from gateway.functional import FunctionalGradients
 from gateway.policy import Accepted, Refused
-from gateway.training import GradientsBy
 from tests.service.gateway.test_fed_round import HOW, ONE_STEP, Clinic, Killed
 from tests.unit.gateway.toys import PLAN, RUN, Examples, loss
 

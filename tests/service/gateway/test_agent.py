@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from cli.plan_file import complete
+from common.audit import Head, Sealed, sign
 from common.countersignature import countersign
+from common.errors import UnavailableError
 from common.hyperparameters import Overrides
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Plan
@@ -33,6 +35,8 @@ from common.protocol import (
     Train,
     UploadState,
     Versions,
+    Wait,
+    WaitReason,
 )
 from common.randomness import InsecureSeed
 from common.retry import Backoff
@@ -46,6 +50,7 @@ from gateway.countersignatures import CountersignatureForged, OrchestratorKeyCha
 from gateway.policy import Accepted, Policy
 from gateway.workshop import Workshop
 from tasks.task import DataConfig
+from tests.signing import NOT_READ, TRUST, signed
 from tests.tiny_task import TASK, TinyTask
 
 RUN = RunId("run")
@@ -86,6 +91,7 @@ class ScriptedOrchestrator:
         self.news = news
         self.answers: list[Effective | Refusal] = []
         self.declined: list[Decline] = []
+        self.looks: list[int] = []  # after which record of the audit log
         self.updates: list[bytes] = []
         self.settled = asyncio.Event()
         self.countersigned: Countersignature | None = None
@@ -95,7 +101,8 @@ class ScriptedOrchestrator:
         return Registration(GatewayId("a"), "lease", versions, 1 << 20)
 
     async def get_config(self, run_id: RunId) -> Config:
-        return Config(run_id, self.plan, self.digest, complete_plan()[0].hyperparameters)
+        given = complete_plan()[0].hyperparameters
+        return Config(run_id, self.plan, self.digest, given, signed(run_id, self.plan))
 
     async def accept_plan(self, run_id, plan_digest, answer) -> None:
         self.answers.append(answer)
@@ -122,6 +129,10 @@ class ScriptedOrchestrator:
 
     async def get_ledger_head(self, *, insecure_deterministic) -> Countersignature | None:
         return self.countersigned
+
+    async def get_checkpoint(self, after: int) -> Sealed:
+        self.looks.append(after)
+        return Sealed(sign(self.key, "clinics", Head(1, "1" * 64), "today"), bytes(32))
 
     async def decline(self, decline: Decline) -> None:
         self.declined.append(decline)
@@ -161,6 +172,7 @@ def workshop(tmp_path, task):
         task=TaskChoice(reference="unused", labels=LABELS),
         data=DataConfig(corpus="points", site="a"),
         policy=Policy(epsilon_budget=8.0),
+        trust=NOT_READ,
         hyperparameters=Overrides(),
     )
     made = Workshop(GatewayId("a"), config, task, None)
@@ -172,7 +184,7 @@ async def run(
     workshop: Workshop, orchestrator: ScriptedOrchestrator, ends: type[Exception] = Superseded
 ) -> None:
     """Let the agent work until every word has been worked on, or until it ends by itself."""
-    agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None)
+    agent = Agent(workshop, orchestrator, Backoff(0.01, 0.01), lambda _: None, TRUST)
     act = agent._act
 
     async def acting(news: RunNews) -> None:
@@ -258,7 +270,7 @@ async def test_a_plan_is_answered_once_ledger_and_data_can_be_read_again(worksho
         answered.set()
 
     task.read, fake.accept_plan = reading, accept_plan
-    agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None)
+    agent = Agent(workshop, fake, Backoff(0.01, 0.01), lambda _: None, TRUST)
     working = asyncio.create_task(agent.run())
     await asyncio.wait_for(answered.wait(), 20)
     working.cancel()
@@ -449,3 +461,41 @@ def test_of_a_run_that_has_ended_nothing_stays_in_memory_while_another_goes_on(w
     assert list(gateway._runs) == [other]
     workshop.forget(other)
     assert not workshop._gateways
+
+
+WAIT = Wait(WaitReason.OTHERS)
+
+
+async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(workshop):
+    plan, initial = complete_plan()
+    words = [RunNews(RUN, published, WAIT) for published in (0, 1, 1, 2)]
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)
+    await run(workshop, fake)
+    assert fake.looks == [0, 1, 1]  # nothing was seen at first, record 1 since
+    assert workshop.record_head.sequence == 1
+
+
+async def test_another_story_of_the_audit_log_is_said_loudly_and_training_goes_on(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    workshop.see_record(Sealed(sign(KEY, "clinics", Head(1, "2" * 64), "before"), bytes(32)))
+    with capture_logs() as logged:
+        await run(workshop, fake)
+    (told,) = (e for e in logged if e["event"] == "audit_log_tells_another_story")
+    assert (told["log_level"], "does not follow" in told["why"]) == ("error", True)
+    assert len(fake.updates) == 1
+    assert workshop.record_head.hash == "2" * 64
+
+
+async def test_an_orchestrator_without_an_audit_log_is_worked_for_all_the_same(workshop):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+
+    async def unimplemented(_after: int) -> Sealed:
+        raise UnavailableError("Method not found!")
+
+    fake.get_checkpoint = unimplemented
+    await run(workshop, fake)
+    assert len(fake.updates) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import tomli_w
@@ -17,6 +19,7 @@ from gateway.device import NoGpu, is_usable
 from gateway.workshop import Workshop
 from tasks.loading import load_task
 from tests.certificates import Authority
+from tests.signing import trust_file
 
 OWNERS = ["Ann", "Ann", ["Ann", "Bob"]]
 
@@ -36,6 +39,7 @@ def settings(tmp_path):
         "tls": {name: str(path) for name, path in tls},
         "task": {"reference": "tasks.ner:TASK", "labels": ["Disease"]},
         "data": {"path": str(data)},
+        "trust": {"plan_keys": str(trust_file(tmp_path))},
         "policy": {"epsilon_budget": 8.0},
     }
     path = tmp_path / "gateway.toml"
@@ -99,3 +103,15 @@ def test_without_a_gpu_one_that_is_asked_for_is_refused_before_anything_is_read(
     with pytest.raises(NoGpu):
         Workshop(GatewayId("clinic"), config, load_task(config.task.reference), None)
     assert not config.state.exists()
+
+
+def test_a_probe_loads_neither_torch_nor_sql(settings):
+    code = (
+        "import sys; from gateway.cli import health; from pathlib import Path\n"
+        "try: health(Path(sys.argv[1]))\n"
+        "except BaseException as end: print(end.exit_code)\n"
+        "print(sorted({'torch', 'scipy', 'sqlalchemy', 'transformers'} & sys.modules.keys()))"
+    )
+    probe = [sys.executable, "-c", code, str(settings)]
+    said = subprocess.run(probe, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["1", "[]"]

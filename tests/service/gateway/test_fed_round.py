@@ -29,10 +29,11 @@ from gateway.charges import (
     UnitChanged,
     UpdateNotRepeatable,
 )
+from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger, epsilon_of
 from gateway.policy import Accepted, Policy, Refused
-from gateway.training import GradientsBy, flat_parameters, layout_of
+from gateway.training import flat_parameters, layout_of
 from gateway.updates import UpdateStore
 from tests.unit.gateway.toys import (
     CLINIC,
@@ -106,7 +107,9 @@ class Clinic:
 
     def plan(self, how: Hyperparameters = HOW, *, wire_format: str = "float32", **changes):
         agreed = plan(how, net=self.net, **changes)
-        return agreed.model_copy(update={"wire_format": WireFormat(wire_format)})
+        first = Weights(layout_of(self.net), self.start.numpy()).digest
+        how_sent = {"wire_format": WireFormat(wire_format), "initial_weights": first}
+        return agreed.model_copy(update=how_sent)
 
     def train(self, number: int = 1, *, run: RunId = RUN, seed: int | None = None) -> TrainRound:
         """Ask for a round from the model's first weights, or from others."""

@@ -8,10 +8,11 @@ from common.hyperparameters import Overrides
 from common.randomness import InsecureSeed
 from common.update_form import Update
 from common.weights import Weights
+from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger
 from gateway.policy import Accepted, Policy
-from gateway.training import GradientsBy, flat_parameters
+from gateway.training import flat_parameters
 from gateway.updates import UpdateStore
 from tests.gpu import DEVICES
 from tests.unit.gateway.toys import CLINIC, LABELS, LAYOUT, PLAN, RUN, Examples, Toy, model, plan
@@ -43,8 +44,9 @@ def trained(folder, device: str, gradients: GradientsBy) -> Update:
     ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}", seed=InsecureSeed(3, CLINIC))
     rules = SiteRules(CLINIC, "letters", Policy(epsilon_budget=1e30), Overrides())
     gateway = Gateway(site, ledger, UpdateStore(folder / "updates"), rules)
-    assert isinstance(gateway.accept(RUN, plan(), PLAN), Accepted)
     start = Weights(LAYOUT, flat_parameters(model()).numpy())
+    ordered = plan().model_copy(update={"initial_weights": start.digest})
+    assert isinstance(gateway.accept(RUN, ordered, PLAN), Accepted)
     update = gateway.fed_round(TrainRound(RUN, 1, DeliveredWeights(start.digest, start)))
     ledger.close()
     return update

@@ -25,7 +25,7 @@ from gateway.countersignatures import LedgerRolledBack
 from gateway.ledger import Ledger
 from gateway.ledger_desk import NotAKey, NotAnAssumption
 from gateway.merging import CostUnknown
-from gateway.records import RecordBroken
+from gateway.records import EMPTY, Kind, Record, RecordBroken, after
 from tests.certificates import Authority
 from tests.unit.gateway.toys import CLINIC, RUN, terms
 
@@ -49,6 +49,7 @@ class Place:
             "tls": {name: str(path) for name, path in tls},
             "task": {"reference": "unused", "labels": ["no", "yes"]},
             "data": {"corpus": "points", "site": "a"},
+            "trust": {"plan_keys": "unused"},
             "policy": {"epsilon_budget": 8.0},
         }
         self.settings.write_text(tomli_w.dumps(tables))
@@ -190,6 +191,19 @@ def test_a_file_that_is_no_export_is_refused_by_its_first_bad_line(place, export
     error = place.ask("verify", "--file", str(exported)).exception
     assert isinstance(error, LedgerUnreadable)
     assert "line 4 of" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("mechanism", "magic"), ("round", [1]), ("steps", "many"), ("run", None)]
+)
+def test_a_whole_chain_of_records_that_no_ledger_wrote_is_refused(place, exported, field, value):
+    first = Record.from_json(json.loads(exported.read_text().splitlines()[0]))
+    facts = {name: each for name, each in first.content.items() if name != field}
+    forged = after(EMPTY, Kind.CHARGE, facts if value is None else {**facts, field: value})
+    exported.write_text(json.dumps(forged.to_json()))
+    error = place.ask("verify", "--file", str(exported)).exception
+    assert isinstance(error, LedgerUnreadable)
+    assert "does not hold what its kind must" in str(error)
 
 
 def test_seeded_charges_have_no_epsilon_here_or_far_away(place):

@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from cli.operator_client import OperatorClient
 from common import wire
-from common.ids import RunId
 from common.plan import Plan
 from common.protocol import Chunk, Decline, Receipt, UpdateHeader
 from common.tls import Role, TlsFiles
@@ -25,6 +24,7 @@ from protos.federation.v1 import weights_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
 from tests.certificates import Authority
 from tests.fakes import INITIAL, FakeClock, FakeGateway
+from tests.signing import order
 
 
 class Lawless(GrpcClient):
@@ -87,7 +87,7 @@ class Federation:
         """Start a run of `plan`; return the operator who did."""
         operator = await self.operator()
         await operator.upload_weights(initial.to_bytes())
-        await operator.start_run(RunId(run_id), wire.plan_to_bytes(plan))
+        await operator.start_run(*order(run_id, plan))
         return operator
 
 

@@ -13,12 +13,19 @@ from common.channel import open_channel
 from common.errors import FederationError
 from common.ids import RunId
 from common.tls import Role
+from orchestrator.callers import Callers
+from orchestrator.config import Limits
+from orchestrator.doors import MembersDoor
+from orchestrator.fencing import Fence
 from orchestrator.probe import check_health
+from orchestrator.quotas import Quotas
+from orchestrator.refusals import Refusals
 from orchestrator.rpc_errors import GuardingInterceptor
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 from tests.certificates import Authority
-from tests.fakes import VERSIONS
+from tests.fakes import VERSIONS, FakeClock
+from tests.on_record import audit_log
 
 Code = grpc.StatusCode
 
@@ -100,7 +107,10 @@ async def test_reflection_lists_the_services(served):
         stub = ServerReflectionStub(channel)
         (response,) = [r async for r in stub.ServerReflectionInfo(iter([request]), timeout=5)]
     assert {service.name for service in response.list_services_response.service} == {
+        "federation.v1.AuditService",
+        "federation.v1.EnrolmentService",
         "federation.v1.GatewayService",
+        "federation.v1.MembershipService",
         "federation.v1.OperatorService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -120,8 +130,12 @@ class Broken(health.aio.HealthServicer):
         raise ValueError("a secret")
 
 
-async def test_a_bug_says_nothing_of_its_inside(federation):
-    server = grpc.aio.server(interceptors=[GuardingInterceptor("acme")])
+async def test_a_bug_says_nothing_of_its_inside(federation, engine):
+    refused = Refusals(audit_log(Fence(engine)), FakeClock(), of_one=1, of_all=1)
+    guard = GuardingInterceptor(
+        MembersDoor("acme", Callers(FakeClock())), Quotas(Limits()), refused
+    )
+    server = grpc.aio.server(interceptors=[guard])
     add_HealthServicer_to_server(Broken(), server)
     port = server.add_secure_port("127.0.0.1:0", federation.config.tls.server_credentials())
     await server.start()

@@ -15,20 +15,31 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from common import wire
+from common.bad_updates import UpdateRefusalReason
 from common.errors import AbortedError, FederationError, UnavailableError
 from common.ids import RunId
 from common.plan import Rounds
-from common.protocol import Body, Chunk, Decline, Refusal, RefusalReason, RunState, UpdateKey
+from common.protocol import (
+    Body,
+    Chunk,
+    Decline,
+    Refusal,
+    RefusalReason,
+    RunState,
+    UpdateHeader,
+    UpdateKey,
+)
 from common.transfer import CHUNK_BYTES, chunks_of, digest_of
 from common.weights import Layout, Weights
 from orchestrator import pace
 from orchestrator.rpc_errors import DETAILS_KEY
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import weights_pb2
-from tests.fakes import INITIAL, LAYOUT, chunks, plan_of, until
+from tests.fakes import INITIAL, LAYOUT, FakeGateway, chunks, plan_of, until
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=1, deadline_s=60.0))
 Code = grpc.StatusCode
+PAUSE_S = 0.02  # between questions: a caller has so many a second
 
 
 @pytest.fixture
@@ -86,6 +97,14 @@ BAD_BODIES = {
     "OutOfRange": values_with(4096.0),
     "MalformedWeights": b"not weights at all",
 }
+VERDICTS = {
+    "NameMismatch": UpdateRefusalReason.NAMES,
+    "ShapeMismatch": UpdateRefusalReason.SHAPES,
+    "ElementTypeMismatch": UpdateRefusalReason.ELEMENT_TYPE,
+    "NotFinite": UpdateRefusalReason.NOT_FINITE,
+    "OutOfRange": UpdateRefusalReason.OUT_OF_RANGE,
+    "MalformedWeights": UpdateRefusalReason.MALFORMED,
+}
 
 
 @pytest.mark.parametrize("reason", BAD_BODIES)
@@ -93,10 +112,39 @@ async def test_a_bad_body_is_refused_and_the_round_closes_without_it(opened, rea
     with pytest.raises(FederationError) as caught:
         await send(opened.a, BAD_BODIES[reason])
     assert refused(caught) == (Code.INVALID_ARGUMENT, reason)
-    await opened.b.send("r", 1, INITIAL.digest)
-    opened.clock.advance(60.0)
+    status = await until(opened.operator_calls, lambda s: s.gateways[0].refused is not None)
+    assert status.gateways[0].refused == VERDICTS[reason]
+    await opened.b.send("r", 1, INITIAL.digest)  # the clock stands still: nobody waits for a
     status = await until(opened.operator_calls, lambda s: s.state is RunState.COMPLETED)
     assert [g.rounds_counted for g in status.gateways] == [0, 1]
+    assert [g.rounds_refused for g in status.gateways] == [1, 0]
+
+
+async def test_a_verdict_is_final_for_the_round(opened):
+    with pytest.raises(FederationError):
+        await send(opened.a, values_with(float("nan")))
+    for data in (values_with(float("nan")), opened.a.body(1)):
+        with pytest.raises(FederationError, match=r"was refused \(not_finite\)") as caught:
+            await send(opened.a, data)
+        assert refused(caught) == (Code.FAILED_PRECONDITION, "UpdateWasRefused")
+
+
+async def test_what_a_damaged_transfer_is_answered_is_no_verdict(opened):
+    data = opened.a.body(1)
+    for body in (Body("1" * 64, len(data)), Body(digest_of(data), len(data) + 4)):
+        with pytest.raises(FederationError):
+            await send(opened.a, data, body=body)
+    assert (await opened.a.send("r", 1, INITIAL.digest)).digest == digest_of(data)
+
+
+async def test_of_two_gateways_with_the_same_bytes_the_first_is_counted(opened):
+    await opened.a.send("r", 1, INITIAL.digest)
+    with pytest.raises(FederationError) as caught:
+        await send(opened.b, opened.a.body(1))
+    assert refused(caught) == (Code.INVALID_ARGUMENT, "CopiedUpdate")
+    status = await until(opened.operator_calls, lambda s: s.state is RunState.COMPLETED)
+    assert [g.rounds_counted for g in status.gateways] == [1, 0]
+    assert status.gateways[1].refused is UpdateRefusalReason.COPY
 
 
 async def test_an_infinite_value_is_not_finite(opened):
@@ -311,8 +359,7 @@ async def test_of_two_uploads_at_once_the_second_is_refused(opened):
         yield Chunk(10, data[10:])
 
     first = asyncio.create_task(opened.a.client.submit_update(header, slowly()))
-    while (await opened.a.client.get_upload(header.key, header.body.digest)).offset < 10:
-        pass
+    await arrived(opened.a, header, 10)
     with pytest.raises(FederationError) as caught:
         await opened.a.client.submit_update(header, chunks(data))
     assert refused(caught) == (Code.ABORTED, "UploadInProgress")
@@ -339,6 +386,16 @@ async def wide(federation, lawless):
         yield federation
 
 
+async def arrived(gateway: FakeGateway, header: UpdateHeader, count: int) -> None:
+    """Return once so many bytes of an update have arrived."""
+    for _ in range(1000):
+        state = await gateway.client.get_upload(header.key, header.body.digest)
+        if state.offset >= count:
+            return
+        await asyncio.sleep(PAUSE_S)
+    raise AssertionError("they did not come")
+
+
 async def tear(gateway, data: bytes) -> None:
     """Send two chunks of `data`, then break the call off."""
     header = await gateway.header("r", 1, ZEROS.digest, data)
@@ -349,8 +406,7 @@ async def tear(gateway, data: bytes) -> None:
         await asyncio.Event().wait()
 
     sending = asyncio.create_task(gateway.client.submit_update(header, torn()))
-    while (await gateway.client.get_upload(header.key, digest_of(data))).offset < 2 * CHUNK_BYTES:
-        pass
+    await arrived(gateway, header, 2 * CHUNK_BYTES)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
 
@@ -364,6 +420,7 @@ async def test_a_torn_upload_goes_on_where_it_ended(wide):
         with suppress(UnavailableError):
             rest = chunks(data, header.body.offset)
             receipt = await wide.a.client.submit_update(header, rest)
+        await asyncio.sleep(PAUSE_S)
     status = await until(wide.operator_calls, lambda s: s.state is RunState.COMPLETED)
     assert header.body.offset == 2 * CHUNK_BYTES
     assert status.bytes_received == len(data)

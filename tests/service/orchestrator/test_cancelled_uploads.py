@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from common import wire
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, Chunk
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
 from tests.fakes import INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.signing import order
 
 
 class SlowBytes(bytes):
@@ -37,7 +37,7 @@ async def orchestrator(tmp_path):
     )
     orchestrator.start(restart_grace_s=1.0)
     await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
-    await orchestrator.operations.start_run(RunId("r"), wire.plan_to_bytes(plan_of("a")))
+    await orchestrator.operations.start_run(*order("r", plan_of("a")))
     yield orchestrator
     await orchestrator.close()
 

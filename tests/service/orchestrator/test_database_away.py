@@ -10,9 +10,11 @@ from sqlalchemy.exc import OperationalError
 
 from common import wire
 from common.clock import SystemClock
+from common.disk import SYSTEM_DISK
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet
+from orchestrator.budgets import DiskReserve, MemoryBudget, Room
 from orchestrator.config import Limits
 from orchestrator.events import (
     PlanAccepted,
@@ -30,13 +32,15 @@ from orchestrator.operations import Operations, RunExists
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.weight_store import WeightStore
 from tests.fakes import EFFECTIVE, INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.on_record import audit_log, record_of
 from tests.postgresql import Server
+from tests.signing import FEDERATION, order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
 PLAN_ID = wire.plan_id(PLAN_BYTES)
 OPENED = RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 2, 60.0)
-WRITES = 24  # transactions in which the run below writes something
+WRITES = 26  # transactions in which the run below writes something
 
 
 class Failing:
@@ -87,7 +91,7 @@ def journal(fence):
 
 @pytest.fixture
 def runs(journal):
-    runs = LiveRuns(journal, FakeClock())
+    runs = LiveRuns(journal, record_of(journal), FakeClock())
     runs.resume(7.0)
     return runs
 
@@ -213,14 +217,15 @@ def test_a_process_that_was_superseded_meanwhile_halts(runs, engine, failing, co
 async def test_a_run_that_was_stored_though_it_failed_is_taken_up(tmp_path, runs, fence, failing):
     driven = []
     store = WeightStore(tmp_path / "weights", fence)
-    operations = Operations(runs, store, Limits(), driven.append)
+    room = Room(MemoryBudget(1 << 30), DiskReserve(SYSTEM_DISK, tmp_path, 0), Limits())
+    operations = Operations(FEDERATION, runs, store, audit_log(fence), room, driven.append)
     store.put(INITIAL.to_bytes())
     failing.fail(is_kept=True)
     with pytest.raises(JournalFailed):
-        await operations.start_run(RunId("r"), PLAN_BYTES)
+        await operations.start_run(*order("r", PLAN_BYTES))
     with pytest.raises(RunExists):
-        await operations.start_run(RunId("r"), wire.plan_to_bytes(plan_of("c")))
-    assert await operations.start_run(RunId("r"), PLAN_BYTES) == PLAN_ID
+        await operations.start_run(*order("r", plan_of("c")))
+    assert await operations.start_run(*order("r", PLAN_BYTES)) == PLAN_ID
     assert driven == ["r"]
 
 
@@ -261,7 +266,7 @@ async def run_through(folder, first: int, **how) -> tuple[RunState, str, int]:
     failing.fail(first=first, **how)
     operations = orchestrator.operations
     await again(lambda: operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data)))
-    await again(lambda: operations.start_run(RunId("r"), PLAN_BYTES))
+    await again(lambda: operations.start_run(*order("r", PLAN_BYTES)))
     gateways = [Patient(name, orchestrator.seen_by(GatewayId(name))) for name in "ab"]
     await asyncio.gather(*(gateway.follow("r") for gateway in gateways))
     (status,) = await again(operations.list_runs)
@@ -300,7 +305,7 @@ async def test_calls_are_answered_as_unavailable_while_the_database_is_away(fede
             (gateway,) = await federation.gateways("a")
             await asyncio.to_thread(server.stop)
             for call in (
-                lambda: operator.start_run(RunId("s"), PLAN_BYTES),
+                lambda: operator.start_run(*order("s", PLAN_BYTES)),
                 lambda: operator.cancel_run(RunId("r")),
                 lambda: gateway.accept("r"),
                 lambda: gateway.client.get_ledger_head(insecure_deterministic=False),
@@ -309,7 +314,7 @@ async def test_calls_are_answered_as_unavailable_while_the_database_is_away(fede
                     await call()
             await asyncio.to_thread(server.start)
             await again(lambda: gateway.accept("r"))  # its run is settled first
-            await operator.start_run(RunId("s"), PLAN_BYTES)
+            await operator.start_run(*order("s", PLAN_BYTES))
             assert not serving.orchestrator.runs.halted.is_set()
     finally:
         server.remove()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from common import wire
 from common.disk import SystemDisk, SystemFile
 from common.errors import UnavailableError
 from common.ids import GatewayId, RunId
@@ -26,6 +25,7 @@ from orchestrator.rounds import Phase
 from orchestrator.rpc_errors import status_of
 from orchestrator.weight_store import StorageFailed
 from tests.fakes import INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.signing import order
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=2, deadline_s=60.0))
 UNAVAILABLE = 14  # of gRPC
@@ -103,11 +103,11 @@ class Opened:
     async def open(self) -> Opened:
         url, data = f"sqlite:///{self.folder / 'journal.db'}", INITIAL.to_bytes()
         self.orchestrator = Orchestrator(
-            self.folder, url, federation="f", clock=self.clock, limits=Limits(), disk=self.disk
+            self.folder, url, federation="acme", clock=self.clock, limits=Limits(), disk=self.disk
         ).start(restart_grace_s=1.0)
         operations = self.orchestrator.operations
         await operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
-        await operations.start_run(RunId("r"), wire.plan_to_bytes(PLAN))
+        await operations.start_run(*order("r", PLAN))
         seen_by = self.orchestrator.seen_by
         self.gateways = [FakeGateway(name, seen_by(GatewayId(name))) for name in "ab"]
         for gateway in self.gateways:
@@ -160,7 +160,7 @@ async def test_a_sum_that_may_hold_a_part_of_an_update_is_made_again(opened, exp
     (a, b), add = opened.gateways, Accumulator.add
     await opened.send(a)
 
-    def half(self, gateway, values, weight):
+    def half(self, gateway, values, weight, factor):
         self.memory[0] += 5
         raise StorageFailed(OSError(5, "Input/output error"))
 
@@ -213,8 +213,8 @@ async def test_an_update_is_taken_once_the_disk_is_no_longer_full(opened, expect
 async def test_a_file_that_cannot_be_tidied_away_hinders_nothing(opened, expected, monkeypatch):
     add = Accumulator.add
 
-    def added(self, gateway, values, weight):
-        add(self, gateway, values, weight)
+    def added(self, gateway, values, weight, factor):
+        add(self, gateway, values, weight, factor)
         opened.disk.broken = {"uploads"}
 
     monkeypatch.setattr(Accumulator, "add", added)

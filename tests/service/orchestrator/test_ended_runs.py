@@ -22,6 +22,8 @@ from orchestrator.live_runs import KEPT_ENDED, LiveRuns
 from orchestrator.operations import RunExists
 from orchestrator.orchestrator import Orchestrator
 from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, FakeClock, chunks, plan_of
+from tests.on_record import record_of
+from tests.signing import order
 
 PLAN = plan_of("a", "b")
 PLAN_BYTES = wire.plan_to_bytes(PLAN)
@@ -43,7 +45,7 @@ def journal(engine, clock):
 @pytest.fixture
 def runs(journal, clock):
     """More runs have ended than are kept in memory, the oldest first."""
-    runs = LiveRuns(journal, clock)
+    runs = LiveRuns(journal, record_of(journal), clock)
     for name in NAMES:
         clock.advance(1.0)
         runs.record(runs.create(name, PLAN, PLAN_BYTES, PLAN_ID), RunCancelled())
@@ -55,7 +57,7 @@ def names(live) -> list[RunId]:
 
 
 def test_only_those_that_ended_last_stay_in_memory(journal, clock):
-    runs, seen = LiveRuns(journal, clock), []
+    runs, seen = LiveRuns(journal, record_of(journal), clock), []
     for name in NAMES:
         live = runs.create(name, PLAN, PLAN_BYTES, PLAN_ID)
         runs.record(live, RunCancelled())
@@ -83,7 +85,7 @@ def test_scores_of_one_that_ended_long_ago_are_recorded(runs):
 
 def test_a_start_folds_only_runs_that_go_on(runs, journal, clock):
     runs.create(RunId("on"), PLAN, PLAN_BYTES, PLAN_ID)
-    again = LiveRuns(journal, clock)
+    again = LiveRuns(journal, record_of(journal), clock)
     again.resume(7.0)
     assert names(again.at_hand()) == ["on"]
     assert again.get(NAMES[0]).run.state is RunState.CANCELLED
@@ -105,7 +107,7 @@ async def orchestrator(tmp_path, clock):
     await made.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
     for name in (NAMES[0], RunId("on"), *NAMES[1:]):
         clock.advance(1.0)
-        await made.operations.start_run(name, PLAN_BYTES)
+        await made.operations.start_run(*order(name, PLAN_BYTES))
         if name != "on":
             made.operations.cancel_run(name)
     yield made
@@ -121,9 +123,9 @@ async def test_every_run_is_listed_the_newest_first(orchestrator):
 
 
 async def test_the_name_of_one_that_ended_long_ago_stays_taken(orchestrator):
-    assert await orchestrator.operations.start_run(NAMES[0], PLAN_BYTES) == PLAN_ID
+    assert await orchestrator.operations.start_run(*order(NAMES[0], PLAN_BYTES)) == PLAN_ID
     with pytest.raises(RunExists):
-        await orchestrator.operations.start_run(NAMES[0], wire.plan_to_bytes(plan_of("a")))
+        await orchestrator.operations.start_run(*order(NAMES[0], plan_of("a")))
     assert orchestrator.operations.cancel_run(NAMES[0]).state is RunState.CANCELLED
     assert names(orchestrator.runs.going_on()) == ["on"]
 

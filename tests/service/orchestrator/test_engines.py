@@ -7,13 +7,18 @@ import sys
 import pytest
 
 from common.schema import SchemaUnknown
+from common.tls import TlsFiles
+from orchestrator.config import OrchestratorConfig
 from orchestrator.database import open_database
 from orchestrator.engines import (
     DatabaseRefused,
     DatabaseUnreachable,
     DatabaseUrlInvalid,
     DriverMissing,
+    PasswordMisplaced,
+    PasswordUnreadable,
     engine_on,
+    url_of,
 )
 from tests.postgresql import PASSWORD
 
@@ -76,3 +81,53 @@ def test_what_the_url_says_of_the_connection_wins(postgresql):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("show application_name").scalar() == "ours"
     engine.dispose()
+
+
+@pytest.fixture
+def with_password(tmp_path):
+    """Settings whose password stands in a file, which is given with the URL."""
+    nowhere = tmp_path / "nowhere"
+    tls = TlsFiles(authority=nowhere, certificate=nowhere, key=nowhere)
+
+    def settings(url: str, password: bytes) -> OrchestratorConfig:
+        file = tmp_path / "password"
+        file.write_bytes(password)
+        return OrchestratorConfig(
+            federation="acme", tls=tls, database=url, database_password_file=file
+        )
+
+    return settings
+
+
+def test_the_password_may_stand_in_a_file(postgresql, with_password):
+    url = postgresql.tcp_url(postgresql.make_database()).replace(f":{PASSWORD}@", "@")
+    with pytest.raises(DatabaseRefused):
+        open_database(url)
+    open_database(url_of(with_password(url, f"{PASSWORD}\n".encode()))).dispose()
+
+
+def test_every_character_of_a_password_in_a_file_is_part_of_it(with_password):
+    odd = " p@ss:w/rd%20 "
+    url = url_of(with_password("postgresql://u@h/d", f"{odd}\n".encode()))
+    assert engine_on(url).url.password == odd
+
+
+@pytest.mark.parametrize("password", [b"", b"\n", b"one\ntwo\n", b"\xff"])
+def test_a_file_without_a_password_is_named_and_not_quoted(with_password, password):
+    with pytest.raises(PasswordUnreadable, match=r"password .*database_password_file") as caught:
+        url_of(with_password("postgresql://u@h/d", password))
+    assert "two" not in str(caught.value)
+
+
+def test_a_password_file_that_is_not_there_is_named(with_password, tmp_path):
+    settings = with_password("postgresql://u@h/d", b"p")
+    (tmp_path / "password").unlink()
+    with pytest.raises(PasswordUnreadable, match="No such file"):
+        url_of(settings)
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:////a/file.db", "postgresql://u:there@h/d"])
+def test_a_password_that_has_no_place_is_refused(with_password, url):
+    with pytest.raises(PasswordMisplaced, match="unset the file") as caught:
+        url_of(with_password(url, b"p"))
+    assert "there" not in str(caught.value)

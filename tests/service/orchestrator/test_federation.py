@@ -25,6 +25,7 @@ from tests.fakes import (
     difference,
     plan_of,
 )
+from tests.signing import order
 
 PLAN = plan_of("a", "b", "c")
 
@@ -197,7 +198,7 @@ async def run_in_process(folder, clock) -> Orchestrator:
     try:
         orchestrator.start(restart_grace_s=5.0)
         await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
-        await orchestrator.operations.start_run(RunId("r"), wire.plan_to_bytes(PLAN))
+        await orchestrator.operations.start_run(*order("r", PLAN))
         gateways = [FakeGateway(n, orchestrator.seen_by(GatewayId(n))) for n in "abc"]
         ends = [asyncio.create_task(g.follow("r")) for g in gateways]
         halted = asyncio.create_task(orchestrator.runs.halted.wait())

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from common import wire
 from common.ids import GatewayId, RunId
 from common.protocol import Body
 from common.transfer import digest_of
 from orchestrator.config import Limits
 from orchestrator.orchestrator import Orchestrator
 from tests.fakes import INITIAL, FakeClock, FakeGateway, chunks, plan_of
+from tests.signing import order
 
 RUN = RunId("r")
 
@@ -35,7 +35,7 @@ async def begin(orchestrator, **changes) -> tuple[FakeGateway, FakeGateway]:
     data = INITIAL.to_bytes()
     await orchestrator.operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
     plan = plan_of("a", "b", **changes)
-    await orchestrator.operations.start_run(RUN, wire.plan_to_bytes(plan))
+    await orchestrator.operations.start_run(*order(RUN, plan))
     a, b = gateways(orchestrator)
     await a.accept("r")
     await b.accept("r")

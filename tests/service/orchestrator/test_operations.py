@@ -25,6 +25,7 @@ from orchestrator.publishing import SumIncomplete, publish
 from orchestrator.runs import begin
 from protos.federation.v1 import operator_pb2 as pb
 from tests.fakes import INITIAL, LAYOUT, plan_of
+from tests.signing import order
 
 PLAN = plan_of("a", "b")
 BYTES = wire.plan_to_bytes(PLAN)
@@ -39,21 +40,21 @@ async def olga(federation):
 
 async def test_starting_a_run_twice_starts_it_once(olga):
     await olga.upload_weights(INITIAL.to_bytes())
-    first = await olga.start_run(RunId("r"), BYTES)
-    assert await olga.start_run(RunId("r"), BYTES) == first
+    first = await olga.start_run(*order("r", BYTES))
+    assert await olga.start_run(*order("r", BYTES)) == first
     assert len(await olga.list_runs()) == 1
 
 
 async def test_a_name_is_not_given_to_two_plans(olga):
     await olga.upload_weights(INITIAL.to_bytes())
-    await olga.start_run(RunId("r"), BYTES)
+    await olga.start_run(*order("r", BYTES))
     with pytest.raises(ConflictError, match="started with another plan"):
-        await olga.start_run(RunId("r"), wire.plan_to_bytes(plan_of("a")))
+        await olga.start_run(*order("r", plan_of("a")))
 
 
 async def test_initial_weights_come_first(olga):
     with pytest.raises(ConflictError, match="send them with UploadWeights"):
-        await olga.start_run(RunId("r"), BYTES)
+        await olga.start_run(*order("r", BYTES))
 
 
 async def test_initial_weights_fit_the_plan(olga):
@@ -62,13 +63,13 @@ async def test_initial_weights_fit_the_plan(olga):
     await olga.upload_weights(other.to_bytes())
     plan = PLAN.model_copy(update={"initial_weights": other.digest})
     with pytest.raises(RequestError, match="tensors missing"):
-        await olga.start_run(RunId("r"), wire.plan_to_bytes(plan))
+        await olga.start_run(*order("r", plan))
 
 
 @pytest.mark.parametrize(("name", "plan"), [("No Name", BYTES), ("r", b"no plan"), ("r", b"")])
 async def test_what_is_no_name_or_plan_is_refused(olga, name, plan):
     with pytest.raises(RequestError):
-        await olga.start_run(RunId(name), plan)
+        await olga.start_run(*order(name, plan))
 
 
 async def test_a_model_beyond_the_limit_is_refused(federation):

@@ -16,10 +16,12 @@ from common.config import SettingsInvalid, load_settings
 from common.errors import UnavailableError
 from common.tls import Role
 from orchestrator.config import Limits, OrchestratorConfig
+from orchestrator.engines import url_of
 from orchestrator.fencing import Superseded
+from orchestrator.listener import AddressTaken
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.probe import check_health
-from orchestrator.server import AddressTaken, listening, serve
+from orchestrator.server import listening, serve
 from tests.certificates import Authority
 from tests.fakes import INITIAL
 
@@ -118,7 +120,7 @@ async def test_a_server_ends_when_another_took_over_its_state(authority, setting
     config = load_settings(OrchestratorConfig, settings)
     task, address = await served(config)
     newer = Orchestrator(
-        config.state, config.database_url, federation="acme", clock=SystemClock(), limits=Limits()
+        config.state, url_of(config), federation="acme", clock=SystemClock(), limits=Limits()
     )
     async with OperatorClient(address, authority.issue(Role.OPERATOR, "olga")) as olga:
         with pytest.raises(UnavailableError, match="another orchestrator took over"):

@@ -18,7 +18,6 @@ from cli.operator_client import OperatorClient
 from common import wire
 from common.clock import SystemClock
 from common.errors import UnavailableError
-from common.ids import RunId
 from common.tls import Role
 from gateway.client import GrpcClient
 from orchestrator import engines, leadership
@@ -31,6 +30,7 @@ from orchestrator.weight_store import WeightStore
 from tests.certificates import Authority
 from tests.fakes import INITIAL, VERSIONS, plan_of
 from tests.postgresql import Server
+from tests.signing import order
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -179,7 +179,7 @@ async def test_a_leader_that_lost_its_session_halts_once_a_standby_took_over(pai
                 await old.upload_weights(INITIAL.to_bytes())
         async with OperatorClient(served.result().address, olga) as new:
             await new.upload_weights(INITIAL.to_bytes())
-            await new.start_run(RunId("r"), PLAN)
+            await new.start_run(*order("r", PLAN))
 
 
 async def test_a_silent_session_is_ended_by_the_server(pair, monkeypatch):

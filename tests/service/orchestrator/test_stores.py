@@ -5,20 +5,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
+from common.audit import Action
+from common.certificates import Certificate
 from common.clock import SystemClock
+from common.membership import Member, Roll
 from common.protocol import Body, Chunk, LedgerHead
+from common.tls import Identity, Role
 from common.transfer import LengthMismatch, digest_of
 from common.update_form import UpdateForm
 from common.weights import Layout, MalformedWeights, NotFinite, Weights
+from orchestrator.auditing import process_started
+from orchestrator.callers import Callers
 from orchestrator.config import Limits
+from orchestrator.database import CONFIRMATIONS
 from orchestrator.events import RunCancelled, RunStarted
 from orchestrator.fencing import Fence, JournalFailed, Superseded
+from orchestrator.four_eyes import FourEyes
 from orchestrator.journal import Journal
 from orchestrator.ledger_heads import LedgerHeads
 from orchestrator.orchestrator import SUCCESSOR_CHECK_S, Orchestrator
+from orchestrator.roster import Roster
 from orchestrator.staging import Slot, Staging, UploadInProgress
 from orchestrator.uploads import BEGINNING, StagedBytesDamaged
 from orchestrator.weight_store import (
@@ -28,7 +37,10 @@ from orchestrator.weight_store import (
     WeightsElsewhere,
     WeightStore,
 )
+from protos.federation.v1.operator_pb2 import CancelRunRequest
 from tests.fakes import FakeClock
+from tests.on_record import audit_log
+from tests.signing import signed
 
 LAYOUT = Layout.of({"w": (6,)})
 UPDATE = Weights(LAYOUT, np.arange(6, dtype=np.float32))
@@ -36,6 +48,9 @@ DATA, OTHERS = UPDATE.to_bytes(), Weights(LAYOUT, np.ones(6, dtype=np.float32)).
 BLOB = b"some weights"
 SLOT = Slot("r", 1, "a")
 HEAD = LedgerHead(5, "5" * 64)
+OLGA = Identity("acme", Role.OPERATOR, "olga")
+CANCEL = "/federation.v1.OperatorService/CancelRun"
+SIGNED = signed("r", b"plan")
 
 
 @pytest.fixture
@@ -84,9 +99,28 @@ OLDER_WRITES = {
     "a run": lambda fence, _: Journal(fence, SystemClock()).create_run(
         "s", b"plan", "1" * 64, RunStarted(5.0)
     ),
+    "who ordered a run": lambda fence, _: Journal(fence, SystemClock()).sign_run("r", SIGNED),
     "weights": lambda _, store: store.put(DATA),
     "a ledger's head": lambda fence, _: LedgerHeads(fence, "acme", no_key).confirm("a", HEAD),
+    "who asked for what two must": lambda fence, _: FourEyes(
+        ["CancelRun"], within_s=3600, audit=audit_log(fence), fence=fence, clock=SystemClock()
+    ).confirm(OLGA, CANCEL, CancelRunRequest(run_id="r")),
+    "an audit record": lambda fence, _: audit_log(fence).record(process_started(1)),
+    "a checkpoint": lambda fence, _: audit_log(fence).seal(),
+    "a revocation": lambda fence, _: roster(fence).revoke(Member(Role.GATEWAY, "a"), by="ada"),
+    "a certificate": lambda fence, _: note_certificate(fence),
 }
+
+
+def roster(fence: Fence) -> Roster:
+    return Roster(fence, SystemClock(), Callers(SystemClock()), audit_log(fence))
+
+
+def note_certificate(fence: Fence) -> None:
+    now = SystemClock().wall()
+    certificate = Certificate(Identity("acme", Role.GATEWAY, "a"), "1" * 64, now, now)
+    with fence.writing() as connection:
+        roster(fence).note(connection, certificate, Action.ENROL, "fed://acme/gateway/a")
 
 
 def no_key():
@@ -99,11 +133,15 @@ def test_an_older_writer_is_fenced_off(engine, fence, journal, store, write):
     with pytest.raises(Superseded, match="writer 2, this one is 1"):
         write(fence, store)
     (stored,) = Journal(newer, SystemClock()).runs()
-    assert stored.events == (RunStarted(5.0),)
+    assert (stored.events, stored.signature) == ((RunStarted(5.0),), None)
     with pytest.raises(UnknownWeights):
         WeightStore(store._folder, newer).get(digest_of(DATA))
     head = LedgerHeads(newer, "acme", no_key).newest("a", insecure_deterministic=False)
     assert head is None
+    with newer.reading() as connection:
+        assert connection.execute(select(CONFIRMATIONS)).all() == []
+    assert audit_log(newer).records(0) == audit_log(newer).checkpoints(0) == ()
+    assert roster(newer).roll() == Roll((), (), ())
 
 
 def test_of_the_lengths_of_many_blobs_only_some_stay_in_memory(store, monkeypatch):
@@ -125,6 +163,15 @@ async def test_an_orchestrator_with_nothing_to_record_sees_that_another_took_ove
     assert not newer.runs.halted.is_set()
     for each in (older, newer):
         await each.close()
+
+
+def test_who_ordered_a_run_is_kept_and_stays(engine, journal):
+    assert journal.run("r").signature is None  # as of before plans were signed
+    journal.sign_run("r", SIGNED)
+    journal.sign_run("r", replace(SIGNED, signature="9" * 128))
+    journal.create_run("s", b"plan", "1" * 64, RunStarted(5.0), SIGNED)
+    again = Journal(Fence(engine), SystemClock())
+    assert [stored.signature for stored in again.runs()] == [SIGNED, SIGNED]
 
 
 def test_a_journal_that_cannot_write_says_so_and_only_the_log_says_why(journal):

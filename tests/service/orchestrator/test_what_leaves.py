@@ -45,7 +45,7 @@ CANARIES = {
 }
 PATIENCE_S = 50.0
 HEADER = re.compile(
-    rb":authority|127\.0\.0\.1:\d+|:path|/federation\.v1\.GatewayService/[A-Za-z]+"
+    rb":authority|127\.0\.0\.1:\d+|:path|/federation\.v1\.(Gateway|Audit)Service/[A-Za-z]+"
     rb"|content-type|application/grpc|te|trailers|grpc-accept-encoding|identity, deflate, gzip"
     rb"|grpc-timeout|\d{1,8}[HMSmun]|user-agent"
     rb"|grpc-python-asyncio/[\d.]+ grpc-c/[\d.]+ \(\w+; chttp2\)"

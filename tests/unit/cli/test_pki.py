@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cli import pki
+from common import issuing
+from common.issuing import AuthorityExpired, Period
 from common.tls import Identity, Role, identity_of
 
+NOWHERE = Path("/nonexistent")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def authority():
     """The authority of the federation `clinics`, made at noon on 1 March 2026."""
-    return pki.make_authority("clinics", NOW)
+    return issuing.make_intermediate(issuing.make_root("clinics", NOW), NOW)
 
 
 @pytest.fixture
@@ -27,7 +31,8 @@ def certify(authority):
 
     def make(role, name="north", hosts=None):
         identity = Identity("clinics", role, name)
-        return pki.make_certificate(authority, identity, hosts, now=NOW, days=10).certificate
+        key, period = issuing.new_key().public_key(), Period(NOW, timedelta(days=10))
+        return issuing.certify(authority, key, identity, period, pki.hosts_of(role, hosts))
 
     return make
 
@@ -91,6 +96,25 @@ def test_a_certificate_is_signed_by_its_authority(authority, certify):
     certify(Role.GATEWAY).verify_directly_issued_by(authority.certificate)
 
 
+def test_a_certificate_ends_with_the_authority_that_signed_it(authority):
+    end = authority.certificate.not_valid_after_utc
+    late = Period(end - timedelta(days=1), timedelta(days=10))
+    key, identity = issuing.new_key().public_key(), Identity("clinics", Role.GATEWAY, "north")
+    assert issuing.certify(authority, key, identity, late).not_valid_after_utc == end
+    with pytest.raises(AuthorityExpired, match="fedgate pki intermediate"):
+        issuing.certify(authority, key, identity, Period(end, timedelta(days=10)))
+
+
+def test_only_the_root_lets_another_authority_below_it():
+    root = issuing.make_root("clinics", NOW)
+    below = issuing.make_intermediate(root, NOW)
+    lengths = [
+        each.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        for each in (root, below)
+    ]
+    assert lengths == [1, 0]
+
+
 def test_a_certificate_cannot_sign_others(certify):
     extensions = certify(Role.GATEWAY).extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -98,10 +122,10 @@ def test_a_certificate_cannot_sign_others(certify):
 
 
 def test_an_authority_remembers_its_federation(authority):
-    assert pki.federation_of(authority.certificate) == "clinics"
+    assert issuing.federation_of(authority.certificate) == "clinics"
 
 
 @pytest.mark.parametrize("name", ["", "Clinics", "a/b", "-a", "a" * 64, "a..b"])
 def test_a_federation_needs_a_name_that_fits_into_a_uri(name):
     with pytest.raises(pki.NotAName, match="lower-case"):
-        pki.make_authority(name, NOW)
+        pki.init(NOWHERE, name)

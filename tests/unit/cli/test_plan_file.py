@@ -6,6 +6,7 @@ import pytest
 
 from cli.plan_file import EpsilonAboveTarget, check_target, complete
 from common.accounting import PrivacyEvent, epsilon_pld
+from common.bad_updates import NormMode, Reputation, UpdateNorm
 from tests.tiny_task import TASK
 
 LABELS = ("no", "yes")
@@ -58,3 +59,16 @@ def test_a_missing_table_is_named(missing):
     del tables[missing]
     with pytest.raises(ValueError, match=missing):
         complete(tables, TASK, LABELS)
+
+
+def test_a_plan_that_is_written_now_guards_its_average():
+    plan, _ = complete(fields(), TASK, LABELS)
+    assert plan.update_norm == UpdateNorm(mode=NormMode.MEDIAN)
+    assert plan.reputation == Reputation()
+
+
+def test_a_file_may_choose_another_guard_or_none():
+    tables = fields(update_norm={"mode": "off"}, reputation={"watch": 0.1, "quarantine": 2.0})
+    plan, _ = complete(tables, TASK, LABELS)
+    assert plan.update_norm.is_off
+    assert plan.reputation == Reputation(watch=0.1, quarantine=2.0)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import wire
+from common.bad_updates import NormMode, Reputation, UpdateNorm
 from common.hyperparameters import Bounds, Hyperparameters, Overrides, Range
 from common.plan import (
     Participant,
@@ -120,6 +121,46 @@ def test_whether_updates_are_kept_travels_with_the_plan_and_is_part_of_its_name(
 def test_a_plan_in_float32_has_the_name_that_it_had_before_there_were_formats():
     name = wire.plan_id(wire.plan_to_bytes(plan_of()))
     assert name == "6a9086c943b2ec4622fa4e2b848f7323158ff1fd01761737d34687692c4b0663"
+
+
+GUARDS = [
+    {"update_norm": UpdateNorm()},
+    {"update_norm": UpdateNorm(mode=NormMode.FIXED, bound=2.5)},
+    {"reputation": Reputation()},
+    {"reputation": Reputation(watch=0.5, quarantine=2.0)},
+]
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_what_guards_the_average_travels_with_the_plan_and_is_part_of_its_name(guard):
+    plan = plan_of(**guard)
+    data = wire.plan_to_bytes(plan)
+    assert wire.plan_from_bytes(data) == plan
+    assert wire.plan_id(data) != wire.plan_id(wire.plan_to_bytes(plan_of()))
+
+
+def test_a_plan_of_before_has_no_guards():
+    plan = wire.plan_from_bytes(wire.plan_to_bytes(plan_of()))
+    assert plan.update_norm.is_off
+    assert plan.reputation is None
+    off = plan_of(update_norm=UpdateNorm(mode=NormMode.OFF))
+    assert wire.plan_to_bytes(off) == wire.plan_to_bytes(plan_of())
+
+
+@pytest.mark.parametrize(
+    ("guard", "named"),
+    [
+        ({"update_norm": {"mode": "fixed"}}, "update_norm.bound is None"),
+        ({"update_norm": {"mode": "median", "bound": 1.0}}, "update_norm.bound is 1.0"),
+        ({"update_norm": {"mode": "fixed", "bound": 0.0}}, "bound"),
+        ({"update_norm": {"mode": "mean"}}, "mode"),
+        ({"reputation": {"watch": 0.5, "quarantine": 0.4}}, "reputation.watch = 0.5"),
+        ({"reputation": {"watch": 0.0}}, "watch"),
+    ],
+)
+def test_guards_that_mean_nothing_are_refused(guard, named):
+    with pytest.raises(ValueError, match=named):
+        plan_of(**guard)
 
 
 def test_a_format_that_is_not_known_is_refused():

@@ -78,7 +78,10 @@ def test_an_identity_survives_its_uri():
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "fed://f/gateway/", "fed://f/root/a", "spiffe://f/gateway/a", "fed://f/gateway/A/b"],
+    [
+        *("", "fed://f/gateway/", "fed://f/root/a", "spiffe://f/gateway/a", "fed://f/gateway/A/b"),
+        *("fed://[", "fed://f]/gateway/a"),  # which Python's own parser refuses
+    ],
 )
 def test_another_uri_is_nobody(uri):
     assert identity_of(uri) is None

@@ -17,7 +17,6 @@ from common.transfer import (
     Receiver,
     chunks_of,
     digest_of,
-    receive,
 )
 
 DATA = bytes(range(256)) * 8
@@ -33,14 +32,6 @@ def test_what_is_cut_into_chunks_comes_back_from_any_offset(data, cut):
     for chunk in chunks_of(data, offset):
         receiver.take(chunk)
     assert bytes(receiver.finish()) == data
-
-
-async def test_a_stream_of_chunks_becomes_the_body():
-    async def stream():
-        for chunk in chunks_of(DATA):
-            yield chunk
-
-    assert bytes(await receive(Receiver(BODY, limit=len(DATA)), stream())) == DATA
 
 
 def test_chunks_are_at_most_a_mebibyte():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from common.hyperparameters import Hyperparameters, Optimizer
-from gateway.device import Device, NoGpu, device_for, device_here, is_usable
+from gateway.choices import Device
+from gateway.device import NoGpu, device_for, device_here, is_usable
 from gateway.functional import FunctionalGradients, check_functional
 from gateway.one_backward import OneBackward
 from gateway.training import LocalSteps, flat_parameters

@@ -7,20 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from google.protobuf.descriptor import Descriptor
 
 import gateway
+from common.enrolment import make_request
+from common.issuing import new_key
 from common.protocol import RefusalReason
+from common.tls import Identity, Role
 from gateway.egress import MANIFEST, OPTIMIZERS, PLAN_FIELDS, REASONS
-from gateway.egress_rules import EgressClass, Entry, Octets, OneOf, Text
+from gateway.egress_rules import EgressClass, Entry, Octets, OneOf, SigningRequest, Text
 from gateway.outgoing import GuardedChannel, NotInManifest, is_nested, serialise
+from protos.federation.v1 import audit_pb2, enrolment_pb2, operator_pb2, plan_pb2, weights_pb2
 from protos.federation.v1 import gateway_pb2 as pb
-from protos.federation.v1 import operator_pb2, plan_pb2, weights_pb2
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"]
+ENROLMENT = enrolment_pb2.DESCRIPTOR.services_by_name["EnrolmentService"]
+SENT = [method.input_type for each in (SERVICE, ENROLMENT) for method in each.methods]
+SENT.append(audit_pb2.GetCheckpointRequest.DESCRIPTOR)  # all of AuditService that gateways call
 DIGEST, RUN = "ab" * 32, "winter-2026"
 KEY = pb.UpdateKey(run_id=RUN, round=3)
 CANARY = "kanarienvogel"
+SITE_KEY, SITE = new_key(), Identity("acme", Role.GATEWAY, "a")
+REQUEST = make_request(SITE_KEY, SITE)
 
 
 def leaves(descriptor: Descriptor, path: str) -> Iterator[str]:
@@ -34,8 +46,7 @@ def leaves(descriptor: Descriptor, path: str) -> Iterator[str]:
 
 
 def fields_of_requests() -> set[str]:
-    sent = [method.input_type for method in SERVICE.methods]
-    return {path for message in sent for path in leaves(message, message.name)}
+    return {path for message in SENT for path in leaves(message, message.name)}
 
 
 def test_every_field_that_a_gateway_can_send_has_an_entry():
@@ -70,12 +81,12 @@ def test_every_reason_of_ours_may_leave():
 
 
 def test_text_leaves_only_where_the_manifest_gives_a_pattern():
-    """And bytes only as an update's: nothing else could carry a sentence."""
-    for message in (method.input_type for method in SERVICE.methods):
+    """And bytes only as an update's, a token's or a signing request's."""
+    for message in SENT:
         for path, kind in kinds(message, message.name):
             rule = MANIFEST[path].rule
             assert kind != "string" or isinstance(rule, Text | OneOf), path
-            assert (kind == "bytes") == isinstance(rule, Octets), path
+            assert (kind == "bytes") == isinstance(rule, Octets | SigningRequest), path
 
 
 def kinds(descriptor: Descriptor, path: str) -> Iterator[tuple[str, str]]:
@@ -117,7 +128,7 @@ def fitting() -> list:
     return [
         pb.RegisterRequest(protocol_version=1, software_version="0.1.0", tasks=[task, task]),
         pb.GetConfigRequest(run_id=RUN),
-        pb.AcceptPlanRequest(effective=effective, **answer),
+        pb.AcceptPlanRequest(effective=effective, signature=b"7" * 72, **answer),
         pb.AcceptPlanRequest(refusal=refusal, **answer),
         pb.WatchRequest(lease="ab" * 16, kept_runs=[RUN, "summer"]),
         pb.FetchWeightsRequest(digest=DIGEST, offset=3),
@@ -126,6 +137,9 @@ def fitting() -> list:
         pb.SubmitUpdateRequest(chunk=chunk),
         pb.SubmitUpdateRequest(decline=pb.Decline(key=KEY, refusal=refusal)),
         pb.GetLedgerHeadRequest(insecure_deterministic=True),
+        enrolment_pb2.EnrolRequest(secret=bytes(16), request=REQUEST),
+        enrolment_pb2.RenewRequest(request=REQUEST),
+        audit_pb2.GetCheckpointRequest(after=7),
     ]
 
 
@@ -154,7 +168,18 @@ def test_without_its_entry_a_field_does_not_leave(path):
             assert caught.value.field in {path, message.DESCRIPTOR.name}
 
 
+def talkative() -> bytes:
+    """A signing request with something more to say."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CANARY)])
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(SITE.uri)])
+    builder = x509.CertificateSigningRequestBuilder(subject).add_extension(names, critical=True)
+    return builder.sign(SITE_KEY, SHA256()).public_bytes(Encoding.DER)
+
+
 SPILLS = {
+    "EnrolRequest.secret": enrolment_pb2.EnrolRequest(secret=CANARY.encode() * 2),
+    "EnrolRequest.request": enrolment_pb2.EnrolRequest(request=CANARY.encode()),
+    "RenewRequest.request": enrolment_pb2.RenewRequest(request=talkative()),
     "RegisterRequest.software_version": pb.RegisterRequest(software_version=f"0.1.0+{CANARY}"),
     "RegisterRequest.tasks.name": pb.RegisterRequest(
         tasks=[pb.InstalledTask(name="ner"), pb.InstalledTask(name=f"{CANARY} has gout")]

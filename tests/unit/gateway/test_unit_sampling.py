@@ -42,7 +42,15 @@ def sizes_pvalue(counts: list[int]) -> float:
 def batches() -> list[list[tuple[int, ...]]]:
     units = documents()
     of_run = terms(DataSetBinding("letters", DIGEST), unit=Unit.DOCUMENT)
-    run = BegunRun(of_run, 1, 20.0, PoissonSampler(RATE, len(units)), units, plan().update_form)
+    run = BegunRun(
+        of_run,
+        rounds=1,
+        expected_batch_size=20.0,
+        sampler=PoissonSampler(RATE, len(units)),
+        units=units,
+        form=plan().update_form,
+        initial=DIGEST,
+    )
     stream = RandomStream(bytes(32))
     return [run.draw(stream) for _ in range(BATCHES)]
 

@@ -16,12 +16,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from common.bad_updates import Reputation, UpdateNorm, UpdateRefusalReason
 from common.ids import GatewayId
 from common.plan import Rounds, WhenAbandoned
 from common.protocol import Refusal, RefusalReason, RunState
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
+    GatewayReleased,
     PlanAccepted,
     PlanRefused,
     Restarted,
@@ -36,6 +38,8 @@ from orchestrator.events import (
     SitesAwaited,
     UpdateAccepted,
     UpdateLost,
+    UpdateRefused,
+    UpdateSetAside,
 )
 from orchestrator.rounds import IllegalTransition, Phase, Round, advance
 from orchestrator.runs import Hold, Run, advance_run, begin
@@ -45,6 +49,7 @@ from tests.fakes import EFFECTIVE, plan_of
 
 NAMES = tuple(map(GatewayId, "abcde"))
 NO = Refusal(RefusalReason.FAILED)
+HARSH = Reputation(watch=0.05, quarantine=0.1)  # one bad update is enough
 SETS_A_DEADLINE = RunStarted | Restarted | RetryPostponed | SitesAwaited | RoundOpened
 
 
@@ -78,7 +83,8 @@ class History:
     is_overdue: bool = False
 
     def __post_init__(self) -> None:
-        self.states.append(begin("r", plan_of(*NAMES, rounds=self.rounds), "2" * 64))
+        plan = plan_of(*NAMES, rounds=self.rounds, update_norm=UpdateNorm(), reputation=HARSH)
+        self.states.append(begin("r", plan, "2" * 64))
         self.record(RunStarted(60.0))
 
     @property
@@ -134,16 +140,21 @@ class History:
 SAID: dict[str, Callable[[GatewayId], RunEvent]] = {
     "accepts": lambda gateway: PlanAccepted(gateway, EFFECTIVE, 30.0),
     "refuses": lambda gateway: PlanRefused(gateway, NO, 30.0),
-    "sends": lambda gateway: UpdateAccepted(gateway, f"digest of {gateway}", 30.0),
+    "sends": lambda gateway: UpdateAccepted(gateway, f"digest of {gateway}", 30.0, 1.0),
+    "sends much": lambda gateway: UpdateAccepted(gateway, f"digest of {gateway}", 30.0, 5.0),
+    "sends from quarantine": lambda gateway: UpdateSetAside(gateway, f"of {gateway}", 30.0, 1.0),
+    "is refused": lambda gateway: UpdateRefused(gateway, "bad", UpdateRefusalReason.NAMES, 30.0),
+    "is released": GatewayReleased,
     "declines": lambda gateway: GatewayDeclined(gateway, NO, 30.0),
     "broken": lambda _: RoundAbandoned("the new weights would not be finite"),
     "cancel": lambda _: RunCancelled(),
 }
 OFTEN = ("sends",) * 12 + ("time", "restart") * 2 + ("accepts", "comes", "goes", "declines")
+GUARDED = ("sends much", "sends from quarantine", "is refused", "is released")
 SELDOM = ("refuses", "broken", "cancel")
 HAPPENINGS = st.lists(
     st.tuples(
-        st.sampled_from(OFTEN * 2 + SELDOM),
+        st.sampled_from(OFTEN * 2 + GUARDED + SELDOM),
         st.sampled_from(NAMES),
         st.booleans(),  # whether the core acts before the next thing happens
     ),
@@ -183,7 +194,7 @@ def closings(history: History) -> list[tuple[Run, RunEvent, Run]]:
 def has_a_reason_to_close(event: RunEvent, state: Round) -> bool:
     if isinstance(event, DeadlinePassed):
         return len(state.received) >= state.quorum
-    return state.is_full or state.answered == state.invited
+    return state.is_full or state.answered >= state.countable
 
 
 def check_i4(history: History) -> None:
@@ -202,6 +213,7 @@ def check_i4(history: History) -> None:
             assert before.round.phase is Phase.AGGREGATING
             assert set(event.members) == before.round.received.keys() <= before.round.invited
             assert after.round.phase is Phase.CLOSED
+            assert not set(event.members) & before.round.quarantined
         elif before.round is not None and before.round.phase is Phase.CLOSED:
             is_next = isinstance(event, RoundOpened) and event.number == before.round.number + 1
             assert is_next or after.round.received == before.round.received
@@ -229,7 +241,7 @@ def test_a_round_never_has_more_than_its_target_nor_displaces_who_was_acknowledg
         if (before.number, before.attempt) == (after.number, after.attempt):
             had = before.received.keys() | before.awaited.keys()
             gone = had - after.received.keys() - after.awaited.keys()
-            assert gone <= after.declined | after.lost
+            assert gone <= after.declined | after.lost | after.refused.keys()
 
 
 @given(plans(), HAPPENINGS, st.booleans())
@@ -282,7 +294,7 @@ def test_i9_a_round_closes_if_its_quorum_can_come_before_one_deadline(
     if history.run.has_ended or open_round is None or open_round.has_ended:
         assert history.run.has_ended
         return
-    can_come = [g for g in NAMES if open_round.wants(g)]
+    can_come = [g for g in NAMES if open_round.wants(g) and g in open_round.countable]
     if len(open_round.received) + len(can_come) < open_round.quorum:
         return  # out of reach; not this round
     published = history.run.published
@@ -310,6 +322,17 @@ def test_a_run_that_waits_has_something_to_wait_for(rounds, happenings):
         assert history.run.has_ended or len(history.events) > before
     assert history.run.has_ended
     assert history.run.hold is not Hold.RETRY or history.run.state is RunState.CANCELLED
+
+
+@given(plans(), HAPPENINGS)
+def test_within_a_round_its_bound_and_its_quarantine_stay_as_they_were_opened(rounds, happenings):
+    history = told(rounds, happenings)
+    bound, aside = None, ()
+    for event, run in zip(history.events, history.states[1:], strict=True):
+        if isinstance(event, RoundOpened):
+            bound, aside = event.norm_bound, event.quarantined
+        if run.round is not None:
+            assert (run.round.norm_bound, run.round.quarantined) == (bound, frozenset(aside))
 
 
 @pytest.mark.parametrize("bug", ["closes below its quorum", "changes its members"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -16,13 +19,15 @@ from orchestrator.auth import (
     PERMISSIONS,
     ForeignFederation,
     IdentityMissing,
+    Person,
     RoleRefused,
     TlsTooOld,
     check_caller,
+    check_person,
 )
 from orchestrator.rpc_errors import status_of
 from orchestrator.sessions import VersionMismatch
-from protos.federation.v1 import gateway_pb2, operator_pb2
+from protos.federation import v1 as contract
 
 Code = grpc.StatusCode
 
@@ -40,7 +45,7 @@ Code = grpc.StatusCode
         (ConflictError("twice"), Code.FAILED_PRECONDITION),
         (UnavailableError("later"), Code.UNAVAILABLE),
         (IdentityMissing(), Code.UNAUTHENTICATED),
-        (RoleRefused(Role.GATEWAY, "s"), Code.PERMISSION_DENIED),
+        (RoleRefused([Role.GATEWAY], "s"), Code.PERMISSION_DENIED),
     ],
 )
 def test_each_class_has_its_status(error, code):
@@ -64,9 +69,14 @@ def connection(uri: str = "fed://acme/gateway/a", version: bytes = b"TLSv1.3"):
     return {"ssl_tls_version": [version], "x509_subject_alternative_name": [b"x", uri.encode()]}
 
 
+FILES = [  # every contract there is: a service in a new file counts as soon as the file is there
+    import_module(f"{contract.__name__}.{module.name}")
+    for module in iter_modules(contract.__path__)
+    if module.name.endswith("_pb2")
+]
 METHODS = [
     f"/{service.full_name}/{method.name}"
-    for file in (gateway_pb2, operator_pb2)
+    for file in FILES
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -90,6 +100,19 @@ def test_every_method_has_an_entry_and_no_entry_lacks_a_method():
 def test_a_method_without_an_entry_is_refused():
     with pytest.raises(RoleRefused):
         check_caller(connection(), "/other.Service/Call", "acme")
+
+
+def test_no_token_gives_a_machines_role_whatever_it_says():
+    for method in METHODS:
+        machine = Person("mallory", frozenset({Role.GATEWAY, Role.ORCHESTRATOR}), good_until=1e10)
+        with pytest.raises(RoleRefused):
+            check_person(machine, method, "acme")
+
+
+def test_who_has_several_roles_acts_in_one_that_may():
+    both = Person("olga", frozenset({Role.VIEWER, Role.OPERATOR}), good_until=1e10)
+    caller = check_person(both, "/federation.v1.OperatorService/CancelRun", "acme")
+    assert caller.uri == "fed://acme/operator/olga"
 
 
 def test_old_tls_and_strangers_are_refused():

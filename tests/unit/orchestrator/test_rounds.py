@@ -134,7 +134,10 @@ def test_a_deadline_without_quorum_ends_the_round_with_a_reason():
 def test_an_unreachable_quorum_ends_the_round_at_once_with_a_reason():
     state = after(declined("a"), declined("b"))
     assert state.phase is Phase.ABANDONED
-    assert state.reason == "at most 1 of the 2 updates needed can still come: 2 declined, 0 lost"
+    assert state.reason == (
+        "at most 1 of the 2 updates needed can still come: 2 declined, 0 lost "
+        "(the last one declined: failed)"
+    )
 
 
 def test_a_restart_awaits_what_was_received_with_its_digest():

@@ -63,6 +63,10 @@ BAD = {  # where in the encoded bytes, which bytes, whose fault
     "bfloat16 infinite": (WireFormat.BFLOAT16, 2 * 510, np.uint16(0x7F80), NotFinite),
     "bfloat16 too large": (WireFormat.BFLOAT16, 2 * 510, np.uint16(0x4500), OutOfRange),
     "int8 scale NaN": (WireFormat.INT8, 8, np.float32(np.nan), NotFinite),
+    "int8 scale signalling NaN": (
+        *(WireFormat.INT8, 8, np.uint32(0x7F800001)),
+        NotFinite,
+    ),
     "int8 scale infinite": (WireFormat.INT8, 8, np.float32(np.inf), NotFinite),
     "int8 scale too large": (WireFormat.INT8, 8, np.float32(LIMIT / 127), OutOfRange),
     "int8 scale negative": (WireFormat.INT8, 8, np.float32(-1.0), MalformedEncoding),

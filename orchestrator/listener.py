@@ -1,0 +1,40 @@
+"""Ports that are taken, and files that say which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
+    import grpc.aio
+
+
+class AddressTaken(UnavailableError):
+    """The server cannot listen where it should."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
+
+
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:
+    """Let `server` listen on host:port; return the same with the port that it took.
+
+    Raises:
+        AddressTaken: it cannot.
+    """
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise AddressTaken(address) from error
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file by one that holds `text`."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,113 @@
+r"""The L2 norm of an update, seen piece by piece as its values come.
+
+.. math:: \lVert x \rVert_2 = \Bigl(\sum_b \sum_{i \in b} x_i^2\Bigr)^{1/2}
+
+over blocks b of BLOCK values, counted from the first value on: not from where a piece begins, so
+that the same bits come of any pieces. Within a block float64 squares, which are exact, are added by
+numpy's pairwise sum, whose order is fixed; the blocks are added in their order. A machine of
+another kind gets the same bits.
+
+Of int8 a block's squared steps are added as integers and multiplied by the squared scale. That is
+the norm of what the bytes stand for to one part in 2^24: a product that is read from them is
+rounded to float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.int8_blocks import SCALED
+from common.wire_formats import WireFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from common.int8_blocks import Float32
+
+BLOCK = 1 << 14  # values: with their squares they stay in the processor's cache
+
+
+class RunningNorm:
+    """Sees the elements of an update once, in order; all of them must be finite."""
+
+    def __init__(self, wire_format: WireFormat) -> None:
+        """Expect elements of that format."""
+        self._format = wire_format
+        self._rest: list[NDArray[Any]] = []  # of a block that a piece broke off
+        self._held = 0  # values in it
+        self._total = 0.0
+        self._wide = np.empty(BLOCK, dtype=np.float64)
+        self._narrow = np.empty(BLOCK, dtype=np.float32)
+        self._scales: list[Float32] = []
+        self._squared_scales: NDArray[np.float64] | None = None
+        self._rows = 0  # of SCALED steps that were seen
+
+    def see_scales(self, scales: NDArray[Any]) -> None:
+        """Take int8's scales, which come before the steps."""
+        self._scales.append(scales.copy())
+
+    def see(self, elements: NDArray[Any]) -> None:
+        """Take the elements that come next, as they are written."""
+        if self._held:
+            taken, elements = _split(elements, BLOCK - self._held)
+            self._keep(taken)
+            if self._held < BLOCK:
+                return
+            whole, self._rest, self._held = np.concatenate(self._rest), [], 0
+            self._add(whole)
+        blocks, rest = _split(elements, elements.size - elements.size % BLOCK)
+        for start in range(0, blocks.size, BLOCK):
+            self._add(blocks[start : start + BLOCK])
+        self._keep(rest)
+
+    def value(self) -> float:
+        """Return the norm of all that was seen, which was the last."""
+        if self._held:
+            self._add(np.concatenate(self._rest))
+            self._rest, self._held = [], 0
+        return math.sqrt(self._total)
+
+    def _keep(self, elements: NDArray[Any]) -> None:
+        if elements.size:
+            self._rest.append(elements.copy())  # the piece is for somebody else soon
+            self._held += elements.size
+
+    def _add(self, block: NDArray[Any]) -> None:
+        match self._format:
+            case WireFormat.FLOAT32:
+                self._total += self._sum_of_squares(block.view("<f4"))
+            case WireFormat.BFLOAT16:
+                bits = self._narrow[: block.size].view(np.uint32)
+                bits[:] = block
+                bits <<= np.uint32(16)
+                self._total += self._sum_of_squares(self._narrow[: block.size])
+            case WireFormat.INT8:
+                self._total += self._of_steps(block)
+
+    def _sum_of_squares(self, values: Float32) -> float:
+        wide = self._wide[: values.size]
+        np.copyto(wide, values)
+        np.multiply(wide, wide, out=wide)
+        return float(np.add.reduce(wide))
+
+    def _of_steps(self, steps: NDArray[np.int8]) -> float:
+        if self._squared_scales is None:
+            self._squared_scales = np.square(np.concatenate(self._scales), dtype=np.float64)
+            self._scales = []
+        count = -(-steps.size // SCALED)
+        rows = self._narrow[: count * SCALED]
+        rows[steps.size :] = 0.0
+        rows[: steps.size] = steps
+        np.multiply(rows, rows, out=rows)
+        # below 2^24, so that float32 holds each sum exactly in any order
+        squares = np.add.reduce(rows.reshape(count, SCALED), axis=1, dtype=np.float32)
+        scales = self._squared_scales[self._rows : self._rows + count]
+        self._rows += count
+        return float(np.add.reduce(squares * scales))
+
+
+def _split(elements: NDArray[Any], place: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    return elements[:place], elements[place:]
