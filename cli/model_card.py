@@ -1,43 +1,29 @@
-"""A model's folder: its weights, the card that says what they are, and the signed lineage.
+"""The card that says what a model is: made from the evidence, so that it can be made again.
 
-The card is made from the lineage's facts; epsilon is worked out here, where an accountant is.
+The facts are the plan's and the lineage's; epsilon is worked out here, where an accountant is.
 """
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from cli.evidence import check
 from common.accounting import PrivacyEvent, epsilon, round_event, rounded_up
-from common.config import problems_of
-from common.errors import RequestError
-from common.ids import PlanId, RunId
-from common.lineage import LineageBroken, Origin, check_lineage, lineage_from
+from common.lineage import LineageBroken
 from common.plan import Plan, Relation, ServerOptimizer, Unit
 from common.protocol import Effective
-from common.weights import Layout, Weights
+from common.weights import Layout
+from common.wire import plan_from_bytes, plan_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from common.lineage import Lineage, RoundStatement, Signed
+    from cli.evidence import Checked, Evidence
+    from common.lineage import RoundStatement
     from common.protocol import GatewayStatus, RunStatus
-
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-LINEAGE_FILE = "lineage.jsonl"
-
-
-class ModelUnreadable(RequestError):
-    """A folder does not hold a model as `fedgate model export` writes it."""
-
-    def __init__(self, folder: Path, problem: str) -> None:
-        super().__init__(
-            f"{folder}: {problem}; write it again with `fedgate model export RUN --out {folder}`"
-        )
 
 
 class GatewayCard(BaseModel):
@@ -59,9 +45,9 @@ class LineageCard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     public_key: str  # Ed25519: compare it with the orchestrator's owner
+    federation: str
     statements: int
     last: str  # SHA-256 of the last statement, which names the one before it
-    plan: str
     initial_weights: str
     software: str
     strategy: str
@@ -89,10 +75,11 @@ class ModelCard(BaseModel):
     relation: Relation
     unit: Unit
     gateways: tuple[GatewayCard, ...]
-    scores: dict[str, float]  # F1 of the published model by split, fractions
+    scores: dict[str, float]  # F1 of the published model by split, fractions: not proven
     plan_digest: str = ""  # names the plan; empty: an older card
     plan_signed_by: str | None = None  # Ed25519 public key of who ordered it; None: nobody signed
-    lineage: LineageCard | None = None  # None: an older version signed none
+    plan_signature: str | None = None
+    lineage: LineageCard | None = None  # None: an older version began the run, and signed none
 
 
 def charged_to(status: GatewayStatus) -> tuple[PrivacyEvent, ...] | None:
@@ -122,157 +109,117 @@ def _charged(effective: Effective, rounds: int) -> tuple[PrivacyEvent, ...] | No
     return (round_event(effective.hyperparameters).times(rounds),)
 
 
-def card_of(status: RunStatus, plan: Plan, signed: Sequence[Signed] = ()) -> ModelCard:
-    """Return the card of a completed run's model, made from the lineage where there is one.
+def card_of(evidence: Evidence, scores: Mapping[str, float], key: str | None = None) -> ModelCard:
+    """Return the card of a completed run's model.
+
+    Args:
+        evidence: what it is made from.
+        scores: F1 by split.
+        key: who must have signed the lineage; None: whoever signed the first statement.
 
     Raises:
-        LineageBroken: the lineage is not whole, or of another model.
+        PlanSignatureRefused: whoever is said to have ordered the run did not order this.
+        LineageBroken: the lineage is not whole, or does not agree with the plan.
     """
-    lineage = _lineage_of(status, plan, signed) if signed else None
-    charged = charged_by(lineage.rounds[-1]) if lineage and lineage.rounds else None
-    gateways = tuple(_gateway_card(gateway, plan, charged) for gateway in status.gateways)
-    private = not status.insecure_deterministic
-    ordered = status.plan_signature
-    spent = [g.epsilon for g in gateways if g.epsilon is not None]
+    checked = check(evidence, key)
+    plan, model, rounds = checked.plan, checked.lineage.model, checked.lineage.rounds
+    if model is None:
+        raise LineageBroken("the statement of the model", "it is missing")
+    charged = charged_by(rounds[-1])
+    told = {name: count for alike in rounds[-1].trained for name, count in alike.rounds.items()}
+    counted = Counter(update.gateway for each in rounds for update in each.updates)
+    gateways = tuple(
+        _gateway_card(name, plan, charged.get(name, ()), (told.get(name, 0), counted[name]))
+        for name in sorted(plan.gateways)
+    )
+    ordered = evidence.plan_signature
+    return ModelCard(
+        run=checked.run,
+        rounds=model.rounds,
+        sha256=model.model_sha256,
+        blake3=model.model,
+        scores=dict(scores),
+        plan_digest=checked.plan_digest,
+        plan_signed_by=checked.plan_signed_by,
+        plan_signature=None if ordered is None else ordered.signature,
+        lineage=_lineage_card(checked, evidence.signed[-1].digest),
+        **_promised(plan, gateways, private=None not in charged.values()),
+    )
+
+
+def card_without_lineage(status: RunStatus, plan: bytes) -> ModelCard:
+    """Return the card of a run that an older version began: its orchestrator's word, no more."""
+    agreed = plan_from_bytes(plan)
+    gateways = tuple(
+        _gateway_card(
+            each.gateway, agreed, charged_to(each), (each.rounds_invited, each.rounds_counted)
+        )
+        for each in status.gateways
+    )
     return ModelCard(
         run=status.run_id,
-        task=plan.task.name,
-        task_digest=plan.task.digest,
-        labels=plan.task.labels,
-        layout=plan.task.layout,
         rounds=status.published_round,
         sha256=status.model_sha256,
         blake3=status.model or "",
-        private=private,
-        statement=_statement(plan, max(spent, default=0.0)) if private else "not private: seeded",
-        epsilon=max(spent, default=0.0) if private else None,
-        delta=plan.privacy.delta,
-        relation=plan.privacy.relation,
-        unit=plan.privacy.unit,
-        gateways=gateways,
-        scores={s.split: s.f1 for s in status.scores if s.weights == status.model},
-        plan_digest=status.plan_digest,
-        plan_signed_by=None if ordered is None else ordered.public_key,
-        lineage=None if lineage is None else _lineage_card(lineage, signed[-1], plan),
+        scores=scores_of(status),
+        plan_digest=plan_id(plan),
+        **_promised(agreed, gateways, private=not status.insecure_deterministic),
     )
 
 
-def write_model(
-    folder: Path, data: bytes | memoryview, card: ModelCard, signed: Sequence[Signed] = ()
-) -> Path:
-    """Write a model, its card and its lineage; return the path of its weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = b"".join(each.to_text() + b"\n" for each in signed)
-    (folder / LINEAGE_FILE).write_bytes(text)
-    (folder / WEIGHTS_FILE).write_bytes(data)
-    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return folder / WEIGHTS_FILE
+def scores_of(status: RunStatus) -> dict[str, float]:
+    """Return F1 of a run's model by split, as it was reported."""
+    return {each.split: each.f1 for each in status.scores if each.weights == status.model}
 
 
-def read_model(folder: Path) -> tuple[Weights, ModelCard]:
-    """Return a model and its card; raise ModelUnreadable if the two do not fit together."""
-    try:
-        card = ModelCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-        data = (folder / WEIGHTS_FILE).read_bytes()
-    except OSError as error:
-        raise ModelUnreadable(folder, error.strerror or str(error)) from error
-    except ValidationError as error:
-        raise ModelUnreadable(folder, problems_of(error)[0]) from error
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise ModelUnreadable(folder, f"{WEIGHTS_FILE} is not the one that {CARD_FILE} describes")
-    return Weights.from_bytes(data, card.layout), card
+def _promised(plan: Plan, gateways: tuple[GatewayCard, ...], *, private: bool) -> dict[str, Any]:
+    """Return the fields of a card that tell the task, and what is promised to whom."""
+    largest = max((each.epsilon for each in gateways if each.epsilon is not None), default=0.0)
+    return {
+        "task": plan.task.name,
+        "task_digest": plan.task.digest,
+        "labels": plan.task.labels,
+        "layout": plan.task.layout,
+        "private": private,
+        "statement": _statement(plan, largest) if private else "not private: seeded",
+        "epsilon": largest if private else None,
+        "delta": plan.privacy.delta,
+        "relation": plan.privacy.relation,
+        "unit": plan.privacy.unit,
+        "gateways": gateways,
+    }
 
 
-def read_lineage(folder: Path) -> tuple[Signed, ...]:
-    """Return the lineage beside a model; raise LineageBroken at the first line that is none."""
-    try:
-        data = (folder / LINEAGE_FILE).read_bytes()
-    except OSError as error:
-        raise ModelUnreadable(folder, error.strerror or str(error)) from error
-    return lineage_from(data)
-
-
-def prove_folder(folder: Path, key: str | None = None) -> ModelCard:
-    """Return the card of a model that is the one its lineage ends with.
-
-    Raises:
-        ModelUnreadable: files are missing, or do not fit together.
-        LineageBroken: a statement is not as it was signed; it is named.
-    """
-    _, card = read_model(folder)
-    signed = read_lineage(folder)
-    if card.lineage is None or not signed:
-        raise ModelUnreadable(folder, f"{LINEAGE_FILE} or the card's part of it is empty")
-    said = card.lineage
-    lineage = check_lineage(
-        signed, Origin(RunId(card.run), PlanId(said.plan), said.initial_weights), key
-    )
-    if lineage.model is None:
-        raise LineageBroken("the statement of the model", "it is missing")
-    if lineage.model.model_sha256 != card.sha256:
-        raise LineageBroken("the model", f"{CARD_FILE} and {WEIGHTS_FILE} are of another one")
-    if problem := _unlike(card, lineage, signed[-1]):
-        raise ModelUnreadable(folder, f"{CARD_FILE} says another {problem} than {LINEAGE_FILE}")
-    return card
-
-
-def _unlike(card: ModelCard, lineage: Lineage, last: Signed) -> str:
-    """Return what a card says that its lineage does not bear out, or nothing."""
-    if card.lineage is None or card.lineage != _lineage_card(lineage, last, card.lineage):
-        return "lineage"
-    privacy = lineage.rounds[-1].privacy
-    if (card.delta, card.relation, card.unit) != (privacy.delta, privacy.relation, privacy.unit):
-        return "unit of privacy"
-    by_gateway = charged_by(lineage.rounds[-1])
-    for each in card.gateways:
-        charged = by_gateway.get(each.gateway, ())
-        spent = None if charged is None else epsilon(charged, privacy.delta)
-        if each.epsilon != (spent and spent.pld) or each.epsilon_rdp != (spent and spent.rdp):
-            return f"epsilon of {each.gateway}"
-    largest = max((g.epsilon for g in card.gateways if g.epsilon is not None), default=0.0)
-    return "" if not card.private or card.epsilon == largest else "epsilon"
-
-
-def _lineage_of(status: RunStatus, plan: Plan, signed: Sequence[Signed]) -> Lineage:
-    origin = Origin(status.run_id, status.plan_digest, plan.initial_weights)
-    lineage = check_lineage(signed, origin)
-    told = (status.model, status.model_sha256)
-    if lineage.model is None or (lineage.model.model, lineage.model.model_sha256) != told:
-        raise LineageBroken("the statement of the model", f"it is not of {status.model}")
-    return lineage
-
-
-def _lineage_card(lineage: Lineage, last: Signed, origin: Plan | LineageCard) -> LineageCard | None:
-    if not lineage.rounds:
-        return None
-    newest = lineage.rounds[-1]
+def _lineage_card(checked: Checked, last: str) -> LineageCard:
+    rounds = checked.lineage.rounds
+    newest = rounds[-1]
     return LineageCard(
-        public_key=lineage.public_key,
-        statements=len(lineage.rounds) + (lineage.model is not None),
-        last=last.digest,
-        plan=newest.plan,
-        initial_weights=origin.initial_weights,
+        public_key=checked.lineage.public_key,
+        federation=newest.federation,
+        statements=len(rounds) + 1,
+        last=last,
+        initial_weights=checked.plan.initial_weights,
         software=newest.software,
         strategy=newest.strategy,
         server=newest.server,
-        updates_kept=all(each.updates_kept for each in lineage.rounds),
+        updates_kept=newest.updates_kept,
     )
 
 
 def _gateway_card(
-    status: GatewayStatus,
+    name: str,
     plan: Plan,
-    by_gateway: Mapping[str, tuple[PrivacyEvent, ...] | None] | None,
+    charged: tuple[PrivacyEvent, ...] | None,
+    rounds: tuple[int, int],
 ) -> GatewayCard:
-    participant, charged = plan.participant(status.gateway), charged_to(status)
-    if by_gateway is not None:
-        charged = by_gateway.get(status.gateway, ())
+    """Return a gateway's card; `rounds` are those charged at most, and those counted."""
+    participant = plan.participant(name)
     spent = None if charged is None else epsilon(charged, plan.privacy.delta)
     return GatewayCard(
-        gateway=status.gateway,
+        gateway=name,
         declared_units=participant.declared_units if participant else 0,
-        rounds_charged=status.rounds_invited,
-        rounds_counted=status.rounds_counted,
+        rounds_charged=rounds[0],
+        rounds_counted=rounds[1],
         epsilon=spent.pld if spent else None,
         epsilon_rdp=spent.rdp if spent else None,
     )

@@ -11,13 +11,15 @@ import typer
 
 from cli.audit_client import AuditClient
 from cli.config import operator_config
-from cli.model_card import ModelUnreadable, card_of, prove_folder, read_model, write_model
+from cli.evidence import Evidence
+from cli.model_card import card_of, card_without_lineage, scores_of
+from cli.model_folder import ModelUnreadable, prove_folder, read_model, write_model
 from cli.operator_client import OperatorClient
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json
 from common.errors import ConflictError, RequestError
 from common.ids import RunId
+from common.lineage import LineageBroken
 from common.protocol import RunState
-from common.wire import plan_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,8 +92,14 @@ async def _export(run_id: RunId, out: Path, config: Path | None) -> tuple[ModelC
         data = await client.fetch_weights(status.model)
     async with AuditClient(settings.address, settings.tls, settings.http2) as auditor:
         signed = await auditor.lineage(run_id)
-    card = card_of(status, plan_from_bytes(plan), signed)
-    return card, write_model(out, data, card, signed)
+    evidence = Evidence(settings.tls.federation(), run_id, plan, status.plan_signature, signed)
+    if evidence.is_from_the_start:
+        card = card_of(evidence, scores_of(status))
+        if card.blake3 != status.model:
+            raise LineageBroken("the statement of the model", f"it is not of {status.model}")
+    else:
+        card = card_without_lineage(status, plan)
+    return card, write_model(out, data, card, evidence)
 
 
 @app.command("card")
@@ -142,17 +150,21 @@ async def _prove(run_id: RunId, key: str | None, config: Path | None) -> ModelPr
     async with OperatorClient(*where) as client, AuditClient(*where) as auditor:
         status, plan = await client.run(run_id)
         signed = await auditor.lineage(run_id)
-        story = Story(run_id, plan, status.published_round, status.model, signed)
+        federation, ordered = settings.tls.federation(), status.plan_signature
+        evidence = Evidence(federation, run_id, plan, ordered, signed)
+        story = Story(evidence, status.published_round, status.model)
         return await prove(story, client.fetch_weights, key)
 
 
 def _print_folder(card: ModelCard, output: Format) -> None:
     lineage = card.lineage
     if output is Format.JSON:
-        emit_json({"run": card.run, "model_sha256": card.sha256, "lineage": lineage})
+        said = {"model_sha256": card.sha256, "plan_signed_by": card.plan_signed_by}
+        emit_json({"run": card.run, **said, "lineage": lineage})
     elif lineage is not None:
         OUT.print(f"the model is the one that {lineage.public_key} has signed")
         OUT.print(f"{lineage.statements} statements lead to it; they were not replayed from files")
+        OUT.print(_ordered_by(card.plan_signed_by))
 
 
 def _print_proof(proof: ModelProof) -> None:
@@ -166,6 +178,11 @@ def _print_proof(proof: ModelProof) -> None:
     if proof.model is not None:
         OUT.print(f"the model {proof.model} (SHA-256 {proof.model_sha256}) follows from them")
     OUT.print(f"signed by {proof.public_key}")
+    OUT.print(_ordered_by(proof.plan_signed_by))
+
+
+def _ordered_by(key: str | None) -> str:
+    return f"the plan was ordered by {key}" if key else "nobody has signed the plan"
 
 
 @app.command("evaluate")

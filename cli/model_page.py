@@ -40,7 +40,7 @@ def _lines(card: ModelCard) -> Iterator[str]:
     )
     yield from ("", "`rounds`: counted in a published mean, of those charged at most.", "")
     if card.lineage is not None:
-        yield from ("## Lineage", "", *_lineage(card.lineage))
+        yield from ("## Lineage", "", *_lineage(card.lineage, card))
 
 
 def _promise(card: ModelCard) -> str:
@@ -53,7 +53,7 @@ def _row(gateway: GatewayCard) -> tuple[str, str, str, str]:
     return gateway.gateway, f"{gateway.declared_units}", rounds, spent
 
 
-def _lineage(lineage: LineageCard) -> Iterator[str]:
+def _lineage(lineage: LineageCard, card: ModelCard) -> Iterator[str]:
     server = lineage.server
     kept = (
         "kept: `fedgate model verify` makes every round again"
@@ -63,9 +63,11 @@ def _lineage(lineage: LineageCard) -> Iterator[str]:
     yield from _table(
         ("what", "value"),
         [
+            ("federation", lineage.federation),
             ("signed by", f"`{lineage.public_key}`"),
             ("statements", f"{lineage.statements}, the last `{lineage.last}`"),
-            ("plan", f"`{lineage.plan}`"),
+            ("plan", f"`{card.plan_digest}`"),
+            ("plan ordered by", f"`{card.plan_signed_by}`" if card.plan_signed_by else "nobody"),
             ("initial weights", f"`{lineage.initial_weights}`"),
             ("strategy", f"{lineage.strategy}; server: {_server(server.model_dump(mode='json'))}"),
             ("updates", kept),

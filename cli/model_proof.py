@@ -18,30 +18,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cli.evidence import check
 from common.errors import RequestError
 from common.ids import WeightsId
-from common.lineage import LineageBroken, Origin, check_lineage
+from common.lineage import LineageBroken
 from common.protocol import Body
 from common.transfer import CHUNK_BYTES, digest_of
 from common.weights import check_header
-from common.wire import plan_from_bytes, plan_id
 from orchestrator.aggregation import Accumulator
 from orchestrator.checks import RunningCheck
 from orchestrator.database import open_database
 from orchestrator.decoding import Decoded
 from orchestrator.events import RoundPublished
 from orchestrator.fencing import Fence
-from orchestrator.norms import factor, norm_bound, remembered
+from orchestrator.norms import factor
 from orchestrator.publishing import complete, publish
 from orchestrator.rounds import Phase, Round
 from orchestrator.runs import Run, begin
 from orchestrator.weight_store import WeightStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from common.ids import RunId
-    from common.lineage import Lineage, ModelStatement, RoundStatement, Signed
+    from cli.evidence import Evidence
+    from common.lineage import Lineage, ModelStatement, RoundStatement
     from common.plan import Plan
 
 Fetch = Callable[[WeightsId], Awaitable[memoryview]]
@@ -69,6 +67,7 @@ class ModelProof:
 
     run: str
     public_key: str
+    plan_signed_by: str | None  # Ed25519 public key of who ordered it; None: nobody signed
     rounds: tuple[RoundProof, ...]
     model: WeightsId | None
     model_sha256: str
@@ -78,11 +77,9 @@ class ModelProof:
 class Story:
     """A run as its orchestrator tells it."""
 
-    run: RunId
-    plan: bytes
+    evidence: Evidence
     published: int
     model: WeightsId | None
-    signed: Sequence[Signed]
 
 
 async def prove(story: Story, fetch: Fetch, key: str | None = None) -> ModelProof:
@@ -94,22 +91,23 @@ async def prove(story: Story, fetch: Fetch, key: str | None = None) -> ModelProo
         key: who must have signed; None: whoever signed the first statement.
 
     Raises:
+        PlanSignatureRefused: whoever is said to have ordered the run did not order this.
         LineageBroken: something is not as it was signed; the first such thing is named.
     """
-    plan, digest = plan_from_bytes(story.plan), plan_id(story.plan)
-    origin = Origin(story.run, digest, plan.initial_weights)
-    lineage = check_lineage(story.signed, origin, key)
+    checked = check(story.evidence, key)
+    lineage = checked.lineage
     check_complete(lineage, story)
     with _store() as store:
-        replay = Replay(begin(story.run, plan, digest), store, fetch)
-        await replay.take(plan.initial_weights, "the initial weights")
+        replay = Replay(begin(checked.run, checked.plan, checked.plan_digest), store, fetch)
+        await replay.take(checked.plan.initial_weights, "the initial weights")
         rounds = [await replay.round(statement) for statement in lineage.rounds]
         if lineage.model is not None:
             await replay.model(lineage.model)
     model = lineage.model
     return ModelProof(
-        run=story.run,
+        run=checked.run,
         public_key=lineage.public_key,
+        plan_signed_by=checked.plan_signed_by,
         rounds=tuple(rounds),
         model=None if model is None else model.model,
         model_sha256="" if model is None else model.model_sha256,
@@ -136,8 +134,6 @@ class Replay:
 
     async def round(self, statement: RoundStatement) -> RoundProof:
         """Check a round's files, make it again where its updates were kept, and go on from it."""
-        if problem := _unlike_plan(statement, self._run.plan):
-            raise LineageBroken(statement.name, problem)
         name = f"the weights of round {statement.round}"
         await self.take(statement.weights, name, statement.weights_sha256)
         if statement.optimizer_state is not None:
@@ -147,10 +143,6 @@ class Replay:
         how = How.REPLAYED if statement.updates_kept else How.STATED
         if statement.updates_kept:
             self._compare(statement, await self._made_again(statement))
-        norms = (each.norm for each in statement.updates if each.norm is not None)
-        if not self._run.plan.update_norm.is_off:
-            known = remembered(self._run.norms, norms, statement.norm_bound)
-            self._run = replace(self._run, norms=known)
         self._run = replace(
             self._run,
             weights=statement.weights,
@@ -168,16 +160,9 @@ class Replay:
 
     async def _made_again(self, statement: RoundStatement) -> RoundPublished:
         plan = self._run.plan
-        if (bound := norm_bound(plan.update_norm, self._run.norms)) != statement.norm_bound:
-            problem = f"the bound on norms must be {bound!r}, not {statement.norm_bound!r}"
-            raise LineageBroken(statement.name, problem)
         total = Accumulator(plan.task.layout.size, statement.total_weight)
         for each in statement.updates:
             what = f"the update of {each.gateway} in round {statement.round}"
-            if plan.weight(each.gateway) != each.weight:
-                raise LineageBroken(
-                    what, f"the plan gives it the weight {plan.weight(each.gateway)}"
-                )
             await self.take(each.digest, what)
             data = self._store.get(each.digest)
             if each.norm is not None and (norm := _norm(data, plan, what)) != each.norm:
@@ -208,19 +193,6 @@ class Replay:
         if made.optimizer_state != statement.optimizer_state:
             what = f"the optimiser's state after round {statement.round}"
             raise LineageBroken(what, "made again it is another")
-
-
-def _unlike_plan(statement: RoundStatement, plan: Plan) -> str:
-    """Return what a statement says that the plan says otherwise, or nothing."""
-    said = {
-        "updates are kept": (statement.updates_kept, plan.keep_updates),
-        "privacy": (statement.privacy, plan.privacy),
-        "server": (statement.server, plan.server),
-        "rounds": (statement.rounds, plan.rounds.count),
-        "quorum": (len(statement.updates) >= plan.rounds.quorum, True),
-    }
-    unlike = [name for name, (here, there) in said.items() if here != there]
-    return f"its {unlike[0]} are not the plan's" if unlike else ""
 
 
 def _norm(data: bytes, plan: Plan, what: str) -> float:

@@ -209,6 +209,7 @@ def sign(key: Ed25519PrivateKey, statement: RoundStatement | ModelStatement) -> 
 class Origin:
     """What a run's lineage must begin with and speak of."""
 
+    federation: str
     run: RunId
     plan: PlanId
     initial_weights: str
@@ -290,6 +291,8 @@ def _strange(
     found: Sequence[RoundStatement | ModelStatement],
 ) -> str:
     """Return what of a statement speaks of something else, or nothing."""
+    if statement.federation != origin.federation:
+        return f"it is of federation {statement.federation!r}, not of {origin.federation!r}"
     if (statement.run, statement.plan) != (origin.run, origin.plan):
         return f"it is of run {statement.run!r} and plan {statement.plan[:12]}"
     last = found[-1] if found else None

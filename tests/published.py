@@ -7,7 +7,7 @@ from dataclasses import replace
 from common import wire
 from common.ids import GatewayId, RunId, WeightsId
 from common.lineage import Origin, Signed
-from common.plan import Rounds
+from common.plan import Plan, Rounds
 from orchestrator.events import RoundPublished, RunCompleted
 from orchestrator.fencing import Fence
 from orchestrator.lineage_store import LineageStore
@@ -20,10 +20,15 @@ RUN = RunId("r")
 MEMBERS = (GatewayId("a"), GatewayId("b"))
 
 
+def plan_of_rounds(count: int) -> Plan:
+    """Return the plan of a run of `count` rounds."""
+    rounds = Rounds(count=count, maximum=count, quorum=1, deadline_s=60.0)
+    return plan_of(*MEMBERS, rounds=rounds)
+
+
 def published_rounds(fence: Fence, count: int) -> tuple[Origin, tuple[Signed, ...]]:
     """Write the lineage of a completed run; return what it begins with, and its statements."""
-    rounds = Rounds(count=count, maximum=count, quorum=1, deadline_s=60.0)
-    plan = plan_of(*MEMBERS, rounds=rounds)
+    plan = plan_of_rounds(count)
     digest = wire.plan_id(wire.plan_to_bytes(plan))
     store = LineageStore(fence, "acme", key)
     run = replace(begin(RUN, plan, digest), answers=dict.fromkeys(MEMBERS, EFFECTIVE))
@@ -51,4 +56,4 @@ def published_rounds(fence: Fence, count: int) -> tuple[Origin, tuple[Signed, ..
             store.publish(connection, run, made)
     with fence.writing() as connection:
         store.complete(connection, run, RunCompleted(run.weights, "e" * 64))
-    return Origin(RUN, digest, plan.initial_weights), tuple(store.statements(RUN))
+    return Origin("acme", RUN, digest, plan.initial_weights), tuple(store.statements(RUN))

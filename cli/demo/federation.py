@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cli.config import OperatorConfig
 from cli.demo.result import Baselines, DemoResult
 from cli.demo.workspace import connect, prepare
-from cli.model_card import read_model
+from cli.model_folder import read_model
 from cli.operator_client import OperatorClient
 from common.config import load_settings
 from common.errors import ConflictError

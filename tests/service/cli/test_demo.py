@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.model_card import read_model
+from cli.model_folder import read_model
 
 pytestmark = pytest.mark.timeout(420)
 

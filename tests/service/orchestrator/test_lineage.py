@@ -13,8 +13,10 @@ import tomli_w
 from typer.testing import CliRunner
 
 from cli.audit_client import AuditClient
+from cli.evidence import Evidence
 from cli.main import app
-from cli.model_card import ModelUnreadable, charged_by, read_model
+from cli.model_card import charged_by
+from cli.model_folder import ModelUnreadable, read_model
 from cli.model_proof import How, Story, prove
 from common.accounting import epsilon
 from common.audit import Action
@@ -42,7 +44,8 @@ async def completed(federation, **changes):
 async def proven(operator, auditor, key: str | None = None):
     status, plan = await operator.run(RUN)
     signed = await auditor.lineage(RUN)
-    story = Story(RUN, plan, status.published_round, status.model, signed)
+    evidence = Evidence("acme", RUN, plan, status.plan_signature, signed)
+    story = Story(evidence, status.published_round, status.model)
     return await prove(story, operator.fetch_weights, key)
 
 
@@ -130,7 +133,8 @@ async def test_weights_that_are_not_the_mean_of_the_updates_are_found(federation
         signed = await auditor.lineage(RUN)
         key = federation.server.orchestrator.audit._key()
         lying = lie(signed, key, INITIAL)
-        story = Story(RUN, plan, status.published_round, None, lying)
+        evidence = Evidence("acme", RUN, plan, status.plan_signature, lying)
+        story = Story(evidence, status.published_round, None)
         with pytest.raises(LineageBroken, match=r"the weights of round 1 .*made again"):
             await prove(story, operator.fetch_weights)
 
@@ -211,8 +215,15 @@ async def test_the_commands_prove_a_model_and_print_its_card(commands, tmp_path)
     ("file", "sound", "faulty", "what"),
     [
         ("lineage.jsonl", '"weight":100', '"weight":101', "the statement of round 1 "),
-        ("model.json", '"epsilon_rdp": ', '"epsilon_rdp": 1', "another epsilon of a"),
+        ("model.json", '"epsilon_rdp": ', '"epsilon_rdp": 1', "another epsilon rdp of a"),
         ("model.json", '"statements": 4', '"statements": 3', "another lineage"),
+        ("model.json", '"private": true', '"private": false', "another private"),
+        ("model.json", '"gateway": "a"', '"gateway": "z"', "another list of gateways"),
+        ("model.json", '"declared_units": 100', '"declared_units": 101', "another declared units"),
+        ("model.json", '"task": "toy"', '"task": "boy"', "another task than"),
+        ("model.json", '"federation": "acme"', '"federation": "acne"', "has not signed plan"),
+        ("model.json", '"plan_signature": "', '"plan_signature": "0', "the plan's signature"),
+        ("plan.pb", "toy", "boy", "has not signed plan"),
     ],
 )
 async def test_what_is_changed_in_an_exported_folder_is_found(
@@ -220,9 +231,9 @@ async def test_what_is_changed_in_an_exported_folder_is_found(
 ):
     folder = tmp_path / "model"
     await commands("export", "r", "--out", str(folder))
-    text = (folder / file).read_text()
-    assert sound in text
-    (folder / file).write_text(text.replace(sound, faulty, 1))
+    data = (folder / file).read_bytes()
+    assert sound.encode() in data
+    (folder / file).write_bytes(data.replace(sound.encode(), faulty.encode(), 1))
     done = await commands("verify", "--model", str(folder))
     assert what in str(done.exception)
 

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from cli.evidence import Evidence
 from cli.model_proof import Story, check_complete
 from cli.record_proof import AnotherKey, Check, FileBroken, Proof, TwoStories, Witness, read_export
 from common.audit import (
@@ -203,7 +204,8 @@ def lineage(engine):
 
 def broken(signed, origin) -> str:
     """Return what `fedgate model verify` names in the lineage of a completed run."""
-    story = Story(origin.run, b"", COUNT_OF_ROUNDS, WeightsId("f" * 64), signed)
+    evidence = Evidence(origin.federation, origin.run, b"", None, signed)
+    story = Story(evidence, COUNT_OF_ROUNDS, WeightsId("f" * 64))
     with pytest.raises(LineageBroken) as caught:
         check_complete(check_lineage(signed, origin, PUBLIC_KEY), story)
     return caught.value.what
