@@ -85,18 +85,18 @@ def check(evidence: Evidence, key: str | None = None) -> Checked:
 
 def _agree(lineage: Lineage, plan: Plan) -> None:
     """Raise LineageBroken at the first statement that says what the plan does not."""
-    history: tuple[Norms, ...] = ()
+    known: Norms = {}
     for statement in lineage.rounds:
-        for problem in _problems(statement, plan, history):
+        for problem in _problems(statement, plan, known):
             raise LineageBroken(statement.name, problem)
         if not plan.update_norm.is_off:
-            norms = (each.norm for each in statement.updates if each.norm is not None)
-            history = remembered(history, norms, statement.norm_bound)
+            norms = {each.gateway: each.norm for each in statement.updates if each.norm is not None}
+            known = remembered(known, norms, statement.norm_bound)
     if lineage.model is not None and (problem := _unlike_plan(lineage.model, plan)):
         raise LineageBroken(lineage.model.name, problem)
 
 
-def _problems(statement: RoundStatement, plan: Plan, history: Sequence[Norms]) -> Iterator[str]:
+def _problems(statement: RoundStatement, plan: Plan, known: Norms) -> Iterator[str]:
     said = {
         "whether updates are kept": (statement.updates_kept, plan.keep_updates),
         "privacy": (statement.privacy, plan.privacy),
@@ -115,7 +115,7 @@ def _problems(statement: RoundStatement, plan: Plan, history: Sequence[Norms]) -
     invited = sum(each.weight for each in statement.updates), sum(map(plan.weight, plan.gateways))
     if not invited[0] <= statement.total_weight <= invited[1]:
         yield f"its total weight is {statement.total_weight}, no {invited[0]} to {invited[1]}"
-    bound = norm_bound(plan.update_norm, history)
+    bound = norm_bound(plan.update_norm, known)
     if statement.norm_bound != bound:
         yield f"its bound on norms is {statement.norm_bound!r}, by the plan it is {bound!r}"
     for each in statement.updates:

@@ -6,7 +6,7 @@ restart would give other bits.
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Mapping
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,12 @@ from common.bad_updates import NormMode
 from common.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from common.bad_updates import UpdateNorm
+    from common.ids import GatewayId
 
 REFUSED = 10.0  # times the bound: beyond it nothing of an update is taken
-REMEMBERED = 20  # published rounds whose norms make the next bound
 
-Norms = tuple[float, ...]  # of one published round's members, as they were counted
+Norms = Mapping["GatewayId", float]  # each gateway's newest, as it was counted
 
 
 class NormTooLarge(RequestError):
@@ -34,18 +32,18 @@ class NormTooLarge(RequestError):
         )
 
 
-def norm_bound(how: UpdateNorm, history: Sequence[Norms]) -> float | None:
+def norm_bound(how: UpdateNorm, known: Norms) -> float | None:
     """Return the bound of the round that opens next; None: there is none.
 
     Args:
         how: what the plan says.
-        history: the norms of the rounds that were published before. While there are none, or half
-            of them are zero, a bound by the median is none.
+        known: of the rounds that were published before. While there are none, or half of them are
+            zero, a bound by the median is none. Every gateway has one, however often it was in a
+            round: a few that always come first would soon be the most, and set the bound.
     """
     if how.mode is not NormMode.MEDIAN:
         return how.bound
-    known = sorted(chain.from_iterable(history))
-    return (how.factor * median(known) or None) if known else None
+    return (how.factor * median(known.values()) or None) if known else None
 
 
 def factor(norm: float | None, bound: float | None) -> float:
@@ -61,9 +59,7 @@ def check_norm(norm: float | None, bound: float | None) -> None:
         raise NormTooLarge(norm)
 
 
-def remembered(
-    history: Sequence[Norms], norms: Iterable[float], bound: float | None
-) -> tuple[Norms, ...]:
-    """Return `history` with one round more, whose norms count at most as its bound."""
-    counted = tuple(sorted(norm if bound is None else min(norm, bound) for norm in norms))
-    return (*history, counted)[-REMEMBERED:]
+def remembered(known: Norms, norms: Norms, bound: float | None) -> Norms:
+    """Return what is known after one round more, whose norms count at most as its bound."""
+    counted = {name: norm if bound is None else min(norm, bound) for name, norm in norms.items()}
+    return {**known, **counted}

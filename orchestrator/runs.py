@@ -77,7 +77,7 @@ class Run:
     absent: frozenset[GatewayId] = frozenset()  # before the current round
     invitations: Mapping[GatewayId, int] = field(default_factory=dict)  # distinct rounds
     memberships: Mapping[GatewayId, int] = field(default_factory=dict)  # published rounds
-    norms: tuple[Norms, ...] = ()  # of the last published rounds
+    norms: Norms = field(default_factory=dict)  # of updates in published rounds
     records: Records = field(default_factory=Records)
     scores: tuple[ScoreSet, ...] = ()
     model: WeightsId | None = None
@@ -227,10 +227,10 @@ def _published(run: Run, state: Round, event: RoundPublished) -> Run:
     )
 
 
-def _norms(run: Run, state: Round) -> tuple[Norms, ...]:
+def _norms(run: Run, state: Round) -> Norms:
     if run.plan.update_norm.is_off:
         return run.norms
-    known = (state.norms[gateway] for gateway in state.received if gateway in state.norms)
+    known = {name: state.norms[name] for name in state.received if name in state.norms}
     return remembered(run.norms, known, state.norm_bound)
 
 

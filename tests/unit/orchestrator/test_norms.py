@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from common.bad_updates import PLAIN, NormMode, UpdateNorm
 from orchestrator.aggregation import Accumulator
 from orchestrator.norms import (
-    REMEMBERED,
     NormTooLarge,
     check_norm,
     factor,
@@ -24,42 +23,48 @@ FIXED = UpdateNorm(mode=NormMode.FIXED, bound=2.5)
 POSITIVE = st.floats(1e-6, 1e6)
 
 
-def test_the_bound_is_three_times_the_median_of_the_rounds_before():
-    assert norm_bound(MEDIAN, ((1.0, 2.0), (3.0, 10.0, 900.0))) == 9.0
+def test_the_bound_is_three_times_the_median_of_what_is_known():
+    assert norm_bound(MEDIAN, {"a": 1.0, "b": 900.0, "c": 3.0}) == 9.0
 
 
 def test_a_plan_may_have_it_tighter():
-    assert norm_bound(UpdateNorm(factor=1.5), ((1.0, 2.0, 9.0),)) == 3.0
+    assert norm_bound(UpdateNorm(factor=1.5), {"a": 1.0, "b": 2.0, "c": 9.0}) == 3.0
 
 
 def test_before_the_first_published_round_there_is_none():
-    assert norm_bound(MEDIAN, ()) is None
+    assert norm_bound(MEDIAN, {}) is None
 
 
 def test_updates_of_nothing_but_zeros_bound_nobody():
-    assert norm_bound(MEDIAN, ((0.0, 0.0, 4.0),)) is None
+    assert norm_bound(MEDIAN, {"a": 0.0, "b": 0.0, "c": 4.0}) is None
 
 
 def test_a_plan_may_fix_it_or_have_none():
-    assert norm_bound(FIXED, ()) == norm_bound(FIXED, ((9.0,),)) == 2.5
-    assert norm_bound(PLAIN, ((9.0,),)) is None
+    assert norm_bound(FIXED, {}) == norm_bound(FIXED, {"a": 9.0}) == 2.5
+    assert norm_bound(PLAIN, {"a": 9.0}) is None
 
 
-@given(st.lists(POSITIVE, min_size=1), st.randoms(use_true_random=False))
+@given(st.dictionaries(st.text(), POSITIVE, min_size=1), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_move_it(norms, random):
-    shuffled = random.sample(norms, len(norms))
-    assert remembered((), norms, None) == remembered((), shuffled, None)
+    shuffled = dict(random.sample(list(norms.items()), len(norms)))
+    bounds = [norm_bound(MEDIAN, remembered({}, each, None)) for each in (norms, shuffled)]
+    assert bounds[0] == bounds[1]
 
 
 def test_what_was_clipped_raises_the_next_bound_no_further_than_its_own():
-    assert remembered((), [1.0, 50.0], 6.0) == ((1.0, 6.0),)
+    assert remembered({}, {"a": 1.0, "b": 50.0}, 6.0) == {"a": 1.0, "b": 6.0}
 
 
-def test_rounds_of_long_ago_are_forgotten():
-    history = ()
-    for number in range(REMEMBERED + 5):
-        history = remembered(history, [float(number)], None)
-    assert history == tuple((float(number),) for number in range(5, REMEMBERED + 5))
+def test_a_gateways_newest_norm_is_the_one_that_counts():
+    assert remembered({"a": 1.0, "b": 2.0}, {"a": 3.0}, None) == {"a": 3.0, "b": 2.0}
+
+
+@given(st.integers(1, 50))
+def test_the_few_that_always_come_first_do_not_pull_the_bound_down(rounds):
+    known = {"a": 4.0, "b": 5.0, "c": 6.0, "tiny": 5.0}
+    for _ in range(rounds):
+        known = remembered(known, {"tiny": 1e-9}, norm_bound(MEDIAN, known))
+    assert norm_bound(MEDIAN, known) == 3 * 4.5
 
 
 @given(POSITIVE, POSITIVE)
