@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
+MOST_SUBJECTS = 1000
+
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
@@ -12,16 +14,24 @@ ValueT = TypeVar("ValueT")
 class Mailbox(Generic[KeyT, ValueT]):
     """A queue in which a newer value replaces the older one of the same key, in its place."""
 
-    def __init__(self) -> None:
-        """Begin empty and open."""
+    def __init__(self, most: int = MOST_SUBJECTS) -> None:
+        """Begin empty and open; `most` subjects at a time are what `room` leads to."""
         self._values: dict[KeyT, ValueT] = {}
+        self._most = most
         self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
         self._closed = False
 
     def put(self, key: KeyT, value: ValueT) -> None:
         """Leave `value`, in place of an older one of `key` that nobody has taken."""
         self._values[key] = value
         self._changed.set()
+
+    async def room(self, key: KeyT) -> None:
+        """Return once a value of `key` takes no more memory than may be: whoever sends waits."""
+        while key not in self._values and len(self._values) >= self._most:
+            self._taken.clear()
+            await self._taken.wait()
 
     def put_back(self, key: KeyT, value: ValueT) -> None:
         """Leave `value` again, unless there is newer word on `key`."""
@@ -40,5 +50,6 @@ class Mailbox(Generic[KeyT, ValueT]):
                 return None
             self._changed.clear()
             await self._changed.wait()
+        self._taken.set()
         key = next(iter(self._values))
         return key, self._values.pop(key)

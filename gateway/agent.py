@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from common.errors import ConflictError, FederationError, UnavailableError
-from common.mailbox import Mailbox
+from common.mailbox import MOST_SUBJECTS, Mailbox
 from common.plan import Plan
 from common.plan_signature import PlanSignatureRefused
 from common.protocol import (
@@ -188,6 +188,7 @@ class Agent:
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
                 raise Superseded
+            await self._news.room(news.run_id)
             self._news.put(news.run_id, news)
 
     async def _work(self) -> None:
@@ -225,6 +226,8 @@ class Agent:
             case Wait():
                 pass
         if news.published_round > self._published.get(news.run_id, 0):
+            if len(self._published) >= MOST_SUBJECTS:
+                self._published.clear()  # of runs that nobody ends: it costs a look more
             self._published[news.run_id] = news.published_round
             await self._look_at_record()
 

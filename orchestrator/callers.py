@@ -97,7 +97,7 @@ class OpenCall:
         """Begin a call of `caller`, by `certificate`; `still` raises once it may not go on."""
         self.caller = caller  # None: somebody who has no name yet
         self.certificate = certificate
-        self._still = still
+        self.still = still
         self.limit = asyncio.timeout(None)
         self.refusal: Unauthenticated | None = None
         self._is_outside = False
@@ -114,7 +114,7 @@ class OpenCall:
         """Leave the handler inside the block, while a message is sent; raise its refusal."""
         if self.refusal is not None:
             raise self.refusal
-        self._still()
+        self.still()
         self._is_outside = True
         yield
         self._is_outside = False
@@ -134,7 +134,7 @@ class Callers:
     def deny(self, denied: Denied) -> int:
         """Turn `denied` away from now on; return how many calls that ends.
 
-        Calls of certificates that have ended meanwhile end too.
+        Calls of certificates and tokens that have ended meanwhile end too.
         """
         self._denied = denied
         ended = 0
@@ -205,6 +205,10 @@ class Callers:
         who = call.caller
         if who is not None and (str(who.role), who.name) in self._denied.names:
             return PersonRevoked(who)
+        try:
+            call.still()
+        except Unauthenticated as refusal:
+            return refusal
         return None
 
     def _refusal_of(self, certificate: Certificate) -> Unauthenticated | None:

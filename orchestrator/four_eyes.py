@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 from google.protobuf.descriptor_pool import Default as Descriptors
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, delete, func, insert, select
 
 from common.audit import Action, Entry
 from common.errors import ConflictError, RequestError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from google.protobuf.message import Message
+    from sqlalchemy import Connection
 
     from common.clock import Clock
     from common.tls import Identity
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.fencing import Fence
 
 REPEAT_S = 60
+MOST_ASKED = 100  # requests of one person that await a second
 # what two people must agree on, where that is not the whole request
 _SUBJECTS: Mapping[str, tuple[str, ...]] = {
     "/federation.v1.OperatorService/StartRun": ("run_id", "plan"),
@@ -59,6 +61,16 @@ class SecondPersonAwaited(ConflictError):
         super().__init__(
             f"{action} needs a second person: {asked.asked_by} has asked for it, and it is done "
             f"when somebody else gives the same command before {until}"
+        )
+
+
+class TooMuchAsked(ConflictError):
+    """Somebody has asked for so much that nobody has confirmed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{MOST_ASKED} requests of {name} await a second person: have some of them confirmed, "
+            "or wait until they lapse (four_eyes.within_s)"
         )
 
 
@@ -96,6 +108,7 @@ class FourEyes:
 
         Raises:
             SecondPersonAwaited: the caller is the first, or the same again; that is durable, too.
+            TooMuchAsked: the caller is the first, once too often.
             Superseded, JournalFailed: it could not be kept.
         """
         now, digest = int(self._clock.wall().timestamp()), _digest(method, request)
@@ -114,6 +127,7 @@ class FourEyes:
                 repeat_s=0 if method in _ONCE else REPEAT_S,
             )
             if asked != before:
+                _refuse_too_much(connection, asked)
                 connection.execute(delete(CONFIRMATIONS).where(ours))
                 connection.execute(insert(CONFIRMATIONS).values(digest=digest, **asdict(asked)))
                 action = Action.ASK if asked.confirmed_by is None else Action.CONFIRM
@@ -121,6 +135,17 @@ class FourEyes:
                 self._audit.append(connection, Entry(caller.uri, action, facts))
         if asked.confirmed_by is None:
             raise SecondPersonAwaited(method.rpartition("/")[2], asked)
+
+
+def _refuse_too_much(connection: Connection, asked: Asked) -> None:
+    if asked.confirmed_by is not None:
+        return
+    theirs = and_(
+        CONFIRMATIONS.c.asked_by == asked.asked_by, CONFIRMATIONS.c.confirmed_by.is_(None)
+    )
+    count = connection.execute(select(func.count()).select_from(CONFIRMATIONS).where(theirs))
+    if count.scalar_one() >= MOST_ASKED:
+        raise TooMuchAsked(asked.asked_by)
 
 
 def after_asking(

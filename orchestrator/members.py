@@ -44,7 +44,10 @@ class Members:
         self, config: OrchestratorConfig, orchestrator: Orchestrator, clock: Clock
     ) -> None:
         """Read who was turned away; raise what `refuse_unfit` does."""
-        self._refused = orchestrator.refused_callers
+        self._refused, self._refused_calls = (
+            orchestrator.refused_callers,
+            orchestrator.refused_calls,
+        )
         self._config = config
         self.callers = Callers(clock)
         self.roster = Roster(orchestrator.fence, clock, self.callers, orchestrator.audit)
@@ -63,11 +66,12 @@ class Members:
 
     def serve_renewal_on(self, server: grpc.aio.Server) -> None:
         """Answer members who have a certificate, on `server`."""
-        add_EnrolmentServiceServicer_to_server(EnrolmentService(lambda: self.enrolments), server)
+        service = EnrolmentService(lambda: self.enrolments, self._refused_calls)
+        add_EnrolmentServiceServicer_to_server(service, server)
 
     def serve_admins_on(self, server: grpc.aio.Server) -> None:
         """Answer admins, on `server`."""
-        service = MembershipService(lambda: self.enrolments, self.roster)
+        service = MembershipService(lambda: self.enrolments, self.roster, self._refused_calls)
         add_MembershipServiceServicer_to_server(service, server)
 
     @asynccontextmanager
@@ -103,7 +107,8 @@ class Members:
         server = grpc.aio.server(
             interceptors=[guard], options=options, maximum_concurrent_rpcs=MOST_AT_ONCE
         )
-        add_EnrolmentServiceServicer_to_server(EnrolmentService(lambda: self.enrolments), server)
+        service = EnrolmentService(lambda: self.enrolments, self._refused)
+        add_EnrolmentServiceServicer_to_server(service, server)
         served = bind(server, enrolment.address, self._config.tls.open_credentials())
         await server.start()
         self.enrolments.address = enrolment.advertised or served

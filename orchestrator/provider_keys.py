@@ -1,6 +1,7 @@
 """The public keys with which an OpenID Connect provider signs tokens: fetched, kept, renewed.
 
-Keys that are held stay good for a day while the provider is away. A name of a key that is unknown
+Keys that are held stay good for a day while the provider is away; while it answers, one that it
+withdrew is refused after twenty minutes at the latest. A name of a key that is unknown
 leads to one look at the provider for everybody who asks, and to none for RETRY_S afterwards.
 
 Source:
@@ -37,6 +38,7 @@ _SIGNING = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): 
 ALGORITHMS = frozenset(_SIGNING.values())  # of tokens; none of them is symmetric
 RETRY_S = 10.0  # least time between two looks at the provider
 REFRESH_S = 600.0  # after which held keys are looked up again, while they still serve
+AWAIT_S = 1200.0  # after which a call waits for that look: nobody called since, or it fails
 LAST_S = 86400.0  # after which held keys count no more
 TIMEOUT_S = 10.0  # for both documents together
 LONGEST = 1 << 20  # bytes of either document
@@ -97,7 +99,7 @@ class ProviderKeys:
             ProviderAway: nobody can say whether it has.
         """
         age_s = self._clock.now() - self._fetched_at
-        if kid not in self._keys or age_s > LAST_S:
+        if kid not in self._keys or age_s > AWAIT_S:
             await self._look()
         elif age_s > REFRESH_S:
             self._begin_to_look()

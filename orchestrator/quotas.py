@@ -112,12 +112,12 @@ class Bucket:
 class Use:
     """What one caller has under way."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, messages: int) -> None:
         size = limits.requests_at_once
         self.bucket = Bucket(limits.requests_per_s, size, size, now)
         self.streams = 0
         self.uploads = 0
-        self.messages = asyncio.Semaphore(MESSAGES_AT_ONCE)
+        self.messages = asyncio.Semaphore(messages)
         self.said_at = -SAID_AGAIN_S
         self.unsaid = 0
 
@@ -194,7 +194,9 @@ class Quotas:
             now = self._now()
             if len(self._uses) >= KEPT_CALLERS:
                 self._forget_idle(now)
-            use = self._uses[caller] = Use(self._limits, now)
+            # those without a name send 16 KiB at most, and a few that are silent hold up no other
+            messages = self._limits.streams if caller is None else MESSAGES_AT_ONCE
+            use = self._uses[caller] = Use(self._limits, now, messages)
         return use
 
     def _forget_idle(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from orchestrator.auth import RoleRefused, known, presented, set_caller
 from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -159,7 +159,8 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
                 self._given(use, requests, method, reads_many=reads_many) as given,
             ):
                 if not reads_many:
-                    self._door.look_at(call, method, given)
+                    with self._on_record(context, method):
+                        self._door.look_at(call, method, given)
                 with call.outside():
                     pass  # its caller may have been turned away while the message came
                 return await behaviour(given, context)
@@ -184,17 +185,25 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _admitted(self, context: Context, method: str) -> AsyncIterator[OpenCall]:
         """Lend a call that the door lets in; another one is on record, and counts as well."""
-        connection, admitted = context.auth_context(), self._door.admit(context, method)
         async with AsyncExitStack() as stack:
             try:
-                call = await stack.enter_async_context(admitted)
-            except (PermissionRefused, Unauthenticated) as error:
-                name = error.name if isinstance(error, RoleRefused) else ""
-                who, reason = name or presented(connection), type(error).__name__
-                self._quotas.count(known(connection))
-                self._refused.note(who, Action.CALL, {"method": method, "reason": reason})
+                with self._on_record(context, method):
+                    call = await stack.enter_async_context(self._door.admit(context, method))
+            except (PermissionRefused, Unauthenticated):
+                self._quotas.count(known(context.auth_context()))
                 raise
             yield call
+
+    @contextmanager
+    def _on_record(self, context: Context, method: str) -> Iterator[None]:
+        """Put on record who is turned away inside the block."""
+        try:
+            yield
+        except (PermissionRefused, Unauthenticated) as error:
+            name = error.name if isinstance(error, RoleRefused) else ""
+            who, reason = name or presented(context.auth_context()), type(error).__name__
+            self._refused.note(who, Action.CALL, {"method": method, "reason": reason})
+            raise
 
     @asynccontextmanager
     async def _given(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SKEW_S = 60.0  # by how much the provider's clock and ours may differ
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}  # not those of other purposes, as a logout's
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+|:-]{0,61}[A-Za-z0-9])?")
+_NAME = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._@+|:-]{0,61}[A-Za-z0-9_-])?")
 _REQUIRED = ["exp", "iat", "iss", "aud"]
 _LATEST = 1 << 40  # seconds since 1970
 _WHY: dict[type[PyJWTError], str] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ settings.load_profile("fedgate")
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what is imported by now: torch's and scipy's objects stay."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Leave the log as it was: a command that ran in this process wrote to a stream of its own."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

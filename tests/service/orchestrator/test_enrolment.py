@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 
 from cli import pki
 from cli.membership_client import MembershipClient
-from common.audit import Action
+from common.audit import Action, Outcome
 from common.certificates import certificate_of, fingerprint, read_chain, to_pem
 from common.enrolment import Token, make_request
 from common.errors import ConflictError, FederationError, PermissionRefused
@@ -309,4 +309,20 @@ async def test_who_joins_and_who_is_turned_away_is_on_record_with_who_asked(sqli
         (Action.ENROL, gateway),
         (Action.RENEW, gateway),
         (Action.REVOKE, ada),
+    ]
+
+
+async def test_what_was_refused_of_who_belongs_is_on_record(sqlite):
+    token = await sqlite.token()
+    await ask(sqlite, token)
+    with pytest.raises(grpc.aio.AioRpcError, match="used for another key"):
+        await ask(sqlite, token)
+    async with sqlite.admin() as admin:
+        with pytest.raises(FederationError, match="an orchestrator does not enrol"):
+            await admin.create_token(Member(Role.ORCHESTRATOR, "o"), 60.0)
+    said = [line.record for line in sqlite.serving_now.orchestrator.audit.records(0)]
+    refused = [(r.action, r.actor, r.facts["reason"]) for r in said if r.outcome is Outcome.REFUSED]
+    assert refused == [
+        (Action.CALL, "nobody", "TokenUsed"),
+        (Action.CREATE_TOKEN, "fed://acme/admin/ada", "RoleNotEnrolled"),
     ]

@@ -11,7 +11,7 @@ from common.ids import RunId
 from common.protocol import RunState
 from common.tls import Role
 from orchestrator.config import FourEyesSettings
-from orchestrator.four_eyes import REPEAT_S, NoSuchAction
+from orchestrator.four_eyes import MOST_ASKED, REPEAT_S, NoSuchAction
 from tests.fakes import INITIAL, plan_of
 from tests.signing import order
 
@@ -100,6 +100,18 @@ async def test_what_nobody_confirmed_in_time_is_forgotten(served):
     served.clock.advance(WITHIN_S)
     with pytest.raises(ConflictError, match="otto has asked"):
         await (await person(served, "otto")).cancel_run(RUN)
+
+
+async def test_one_person_asks_for_so_much_and_another_can_still_confirm(served):
+    olga, otto = await person(served, "olga"), await person(served, "otto")
+    for number in range(MOST_ASKED):
+        with pytest.raises(ConflictError, match="olga has asked"):
+            await olga.cancel_run(RunId(f"r{number}"))
+    with pytest.raises(ConflictError, match=f"{MOST_ASKED} requests of olga await"):
+        await olga.cancel_run(RUN)
+    with pytest.raises(ConflictError, match="otto has asked"):
+        await otto.cancel_run(RUN)
+    assert (await olga.cancel_run(RUN)).state is RunState.CANCELLED  # the second of two
 
 
 async def test_a_restart_forgets_nothing(guarded):

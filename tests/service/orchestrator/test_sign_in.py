@@ -24,10 +24,18 @@ from common.ids import RunId
 from common.tls import LONGEST_TOKEN, PEOPLE, Role
 from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE
 from orchestrator.config import OidcSettings
-from orchestrator.provider_keys import LAST_S, REFRESH_S, RETRY_S, ProviderAway, ProviderKeys
+from orchestrator.provider_keys import (
+    AWAIT_S,
+    LAST_S,
+    REFRESH_S,
+    RETRY_S,
+    ProviderAway,
+    ProviderKeys,
+)
 from orchestrator.tokens import SKEW_S
-from protos.federation.v1 import gateway_pb2
+from protos.federation.v1 import gateway_pb2, operator_pb2
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceStub
+from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 from tests.certificates import Authority
 from tests.every_rpc import refused_of
 from tests.fakes import plan_of
@@ -102,8 +110,8 @@ async def desk_with(
 ) -> AsyncIterator[Desk]:
     settings = oidc(provider, **changes)
     federation.config = federation.config.model_copy(update={"oidc": settings})
-    async with federation.serving() as server:
-        yield Desk(federation, provider, server.peoples_address, folder)
+    async with federation.serving() as federation.server:
+        yield Desk(federation, provider, federation.server.peoples_address, folder)
 
 
 @pytest.fixture
@@ -342,6 +350,27 @@ async def test_a_stream_tells_nothing_more_once_its_token_has_expired(desk):
         await anext(states)
 
 
+async def test_a_body_that_comes_slowly_ends_once_its_token_has_expired(desk):
+    root = desk.federation.config.tls.authority.read_bytes()
+    async with grpc.aio.secure_channel(desk.address, grpc.ssl_channel_credentials(root)) as channel:
+        metadata = (("authorization", f"Bearer {desk.token()}"),)
+        call = OperatorServiceStub(channel).UploadWeights(metadata=metadata)
+        await call.write(operator_pb2.UploadWeightsRequest(header={"digest": "7" * 64}))
+        callers = desk.federation.server.members.callers
+        async with asyncio.timeout(10):
+            while not callers._open:  # noqa: ASYNC110 - nothing tells when one begins
+                await asyncio.sleep(0.01)
+        desk.federation.clock.advance(HOUR_S + SKEW_S)
+        desk.federation.server.members.roster.refresh()
+        code = await asyncio.wait_for(call.code(), 10)
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("subject", ["-Ab_9", "_x-", "a" * 63])
+async def test_a_subject_as_providers_make_them_is_a_name(desk, subject):
+    assert await (await desk.person(desk.token(sub=subject))).list_runs() == ()
+
+
 async def test_new_keys_are_found_by_the_first_token_that_names_one(own_desk):
     person = await own_desk.person(own_desk.token())
     await person.list_runs()
@@ -366,6 +395,14 @@ async def test_a_key_that_was_withdrawn_is_forgotten_soon(own_desk):
     own_desk.federation.clock.advance(REFRESH_S + 1)
     new = await own_desk.person(own_desk.token())
     await new.list_runs()
+    assert "the key 'es256-1'" in await own_desk.refusal(old)
+
+
+async def test_after_a_pause_a_key_that_was_withdrawn_is_refused_by_the_first_call(own_desk):
+    old = own_desk.token(exp=4e9)
+    await (await own_desk.person(old)).list_runs()
+    own_desk.provider.change_keys()
+    own_desk.federation.clock.advance(AWAIT_S + 1)
     assert "the key 'es256-1'" in await own_desk.refusal(old)
 
 

@@ -50,6 +50,19 @@ async def test_a_reader_waits_for_word_and_leaves_when_the_box_is_closed():
     assert await waiting is None
 
 
+async def test_word_on_ever_new_subjects_waits_for_room_and_newer_word_does_not():
+    box: Mailbox[int, int] = Mailbox(most=2)
+    for key in range(2):
+        await box.room(key)
+        box.put(key, 0)
+    await box.room(0)  # it is there already
+    waiting = asyncio.create_task(box.room(2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await box.get()
+    await asyncio.wait_for(waiting, 10)
+
+
 def test_waits_double_up_to_the_limit():
     assert list(islice(Backoff(0.1, 0.5).waits(), 5)) == [0.1, 0.2, 0.4, 0.5, 0.5]
 

@@ -161,6 +161,29 @@ async def test_a_first_message_that_does_not_come_ends_the_call():
         await anext(quotas.messages(use, silence()))
 
 
+async def test_silent_strangers_do_not_hold_up_one_who_speaks():
+    """A few, that is: of those who have no name there may be as many as calls of one caller."""
+
+    async def silence():
+        await asyncio.Event().wait()
+        yield b""
+
+    async def word():
+        yield b"enrol"
+
+    quotas = Quotas(Limits(streams=8))
+    with ExitStack() as stack:
+        uses = [stack.enter_context(quotas.call(None, brings_body=False)) for _ in range(8)]
+        waiting = [
+            asyncio.create_task(quotas.only_message(use, silence(), "Enrol")) for use in uses[:7]
+        ]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(quotas.only_message(uses[7], word(), "Enrol"), 10) == b"enrol"
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
 async def test_memory_is_lent_up_to_the_limit_and_given_back():
     budget = MemoryBudget(10)
     async with budget.lent(6), budget.lent(4):
