@@ -52,8 +52,8 @@ def write_model(
 ) -> Path:
     """Write a model, its card and what proves it; return the path of its weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = b"".join(each.to_text() + b"\n" for each in evidence.signed)
-    (folder / LINEAGE_FILE).write_bytes(text if card.lineage else b"")
+    shown = evidence.signed if card.lineage else ()  # of what is not proven nothing is kept
+    (folder / LINEAGE_FILE).write_bytes(b"".join(each.to_text() + b"\n" for each in shown))
     (folder / PLAN_FILE).write_bytes(evidence.plan)
     (folder / WEIGHTS_FILE).write_bytes(data)
     (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,6 @@ reading it; each record holds 128 random bits, so that a link says nothing of wh
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +21,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from common.errors import RequestError
 from common.protocol import PublicKey, SequenceNumber, Sha256, Signature
-from common.statements import canonical, is_genuine, signed_by
+from common.statements import canonical, is_genuine, parsed, signed_by
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -171,12 +170,12 @@ class Line:
 
     def to_text(self) -> bytes:
         """Return it as a line of an export, without the line's end."""
-        return canonical({"record": json.loads(self.body), "hash": self.hash})
+        return canonical({"record": parsed(self.body), "hash": self.hash})
 
     @classmethod
     def from_text(cls, text: bytes) -> Self:
         """Return the line that `to_text` was asked for; raise ValueError, KeyError, TypeError."""
-        fields = json.loads(text)
+        fields = parsed(text)
         body = canonical(fields["record"])
         line = cls(_RECORD.validate_json(body).sequence, body, fields["hash"])
         if line.to_text() != text:
@@ -262,7 +261,7 @@ class Checkpoint:
     @classmethod
     def from_text(cls, text: bytes) -> Self:
         """Return the checkpoint that `to_text` was asked for; raise ValueError, KeyError."""
-        fields: Any = json.loads(text)
+        fields: Any = parsed(text)
         checkpoint = checkpoint_of(fields["checkpoint"])
         if checkpoint.to_text() != text:
             msg = "this line is not as it was written"

@@ -8,7 +8,6 @@ with and how many rounds it was told to: epsilon is for the reader to work out.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from common.protocol import (
     Sha256,
     Signature,
 )
-from common.statements import canonical, is_genuine, signed_by
+from common.statements import canonical, is_genuine, parsed, signed_by
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -155,13 +154,13 @@ class Signed:
 
     def to_text(self) -> bytes:
         """Return it as a line of a file, without the line's end."""
-        said = {"statement": json.loads(self.body)}
+        said = {"statement": parsed(self.body)}
         return canonical({**said, "public_key": self.public_key, "signature": self.signature})
 
     @classmethod
     def from_text(cls, text: bytes) -> Self:
         """Return what `to_text` was asked for; raise ValueError, KeyError, TypeError."""
-        fields = json.loads(text)
+        fields = parsed(text)
         body = canonical(fields["statement"])
         signed = cls(**vars(signed_of(body, fields["public_key"], fields["signature"])))
         if signed.to_text() != text:

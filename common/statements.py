@@ -15,8 +15,23 @@ if TYPE_CHECKING:
 
 
 def canonical(facts: Mapping[str, Any]) -> bytes:
-    """Return the one text of `facts`: JSON in ASCII, keys sorted, floats that read back exactly."""
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    """Return the one text of `facts`: JSON in ASCII, keys sorted, floats that read back exactly.
+
+    Raises ValueError where they hold what is no number, or are too deep.
+    """
+    try:
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    return text.encode()
+
+
+def parsed(text: bytes) -> Any:
+    """Return what JSON says; raise ValueError where it is none, or too deep to be a statement's."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def signed_by(key: Ed25519PrivateKey, said: bytes) -> tuple[str, str]:

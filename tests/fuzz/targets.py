@@ -17,9 +17,14 @@ from grpc.aio import Metadata
 
 from cli.config import OperatorConfig
 from cli.plan_file import draft_plan
-from common import wire
+from cli.record_proof import Check, Witness, read_export, read_heads
+from common import audit, wire
+from common.audit import EMPTY as START
+from common.audit import ORCHESTRATOR, Action, Entry, line_after
 from common.channel import DETAILS_KEY, error_of
 from common.config import load_settings, read_toml
+from common.ids import PlanId, RunId, WeightsId
+from common.lineage import ModelStatement, Origin, check_lineage, lineage_from, sign
 from common.protocol import Body
 from common.randomness import RandomStream
 from common.tls import identity_of
@@ -31,6 +36,7 @@ from gateway.config import GatewayConfig
 from gateway.identity import gateway_name
 from gateway.ledger_desk import verify_export
 from gateway.records import EMPTY, Kind, Record, after
+from gateway.trust import read_plan_keys
 from orchestrator.auth import check_caller
 from orchestrator.checks import RunningCheck
 from orchestrator.config import OrchestratorConfig
@@ -38,9 +44,11 @@ from tasks.ner.sentences import read_file
 from tests.fakes import INITIAL, LAYOUT
 from tests.fuzz import messages
 from tests.fuzz.target import Target, of_file
+from tests.on_record import KEY
 
 TINY = "tests/tiny_task.py:TASK"
 DELTA = 1e-5
+DEEP = '{"statement":' * 5000
 GATEWAY_TOML = """address = "127.0.0.1:8443"
 [tls]
 authority = "ca.pem"
@@ -185,6 +193,44 @@ def _whole_export() -> str:
     return "\n".join(json.dumps(record.to_json()) for record in records)
 
 
+def _lineage(data: bytes) -> None:
+    """Check a lineage of which any statement may be anything."""
+    check_lineage(lineage_from(data), Origin("acme", RunId("r"), PlanId("7" * 64), "7" * 64))
+
+
+def _signed_lineage() -> bytes:
+    model = ModelStatement(
+        federation="acme",
+        run=RunId("r"),
+        plan=PlanId("7" * 64),
+        rounds=1,
+        parent=WeightsId("7" * 64),
+        tail=1,
+        software="1",
+        model=WeightsId("7" * 64),
+        model_sha256="7" * 64,
+        previous="",
+    )
+    return sign(KEY, model).to_text() + b"\n"
+
+
+def _audit_export(path: Path) -> None:
+    """Verify an exported log."""
+    checkpoint, lines = read_export(path)
+    check = Check((Witness(checkpoint),))
+    for line in lines:
+        check.see(line)
+    check.finish()
+
+
+def _whole_log() -> str:
+    """Return a log of one record, as it is exported."""
+    entry = Entry(ORCHESTRATOR, Action.START_PROCESS, {})
+    line = line_after(START, entry, at="2026-01-01", salt="0" * 32)
+    checkpoint = audit.sign(KEY, "acme", line.head, "2026-01-01")
+    return "".join(f"{each.to_text().decode()}\n" for each in (checkpoint, line))
+
+
 def certificate(uri: str) -> str:
     """Return a certificate that names `uri`; what it is signed with is always the same."""
     key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -218,6 +264,10 @@ TARGETS: tuple[Target, ...] = (
     of_file("conll", ".conll", read_file, CONLL),
     of_file("ledger_export", ".jsonl", lambda p: verify_export(p, DELTA), _whole_export()),
     of_file("ledger_facts", ".jsonl", _ledger_facts, FACTS),
+    Target("lineage", _lineage, (_signed_lineage(), DEEP.encode())),
+    of_file("audit_export", ".jsonl", _audit_export, _whole_log(), DEEP),
+    of_file("audit_heads", ".jsonl", read_heads, _whole_log().partition("\n")[0] + "\n", DEEP),
+    of_file("plan_keys", "", read_plan_keys, f"olga ed25519 {'7' * 64}  # the operator\n"),
 )
 
 
