@@ -19,11 +19,14 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from cli import pki
 from cli.operator_client import OperatorClient
 from common import issuing, key_files
-from common.certificates import Certificate, certificate_of
+from common.certificates import Certificate, certificate_of, to_pem
 from common.channel import open_channel
 from common.disk import SystemDisk
+from common.enrolment import make_request, read_request
 from common.errors import PermissionRefused
 from common.ids import RunId
+from common.issuing import Period
+from common.joining import WrongCertificate
 from common.key_files import KeyDoesNotFit, KeysNotWritten, read_file, read_pair, replace_pair
 from common.protocol import RunState
 from common.renewing import due, present, renew_files
@@ -32,6 +35,7 @@ from gateway.client import GrpcClient
 from gateway.renewal import Renewal
 from gateway.workshop import Workshop
 from orchestrator.config import Enrolment
+from orchestrator.roster import KEPT_OF_ONE
 from tests.at_work import SITE, at_work, plan_for, settings
 from tests.fakes import EFFECTIVE, INITIAL, VERSIONS, FakeClock, FakeGateway, plan_of
 from tests.members import GATEWAY_A, Clinic, files_in
@@ -85,6 +89,37 @@ async def test_whoever_was_revoked_renews_no_more(clinic):
     async with GrpcClient(clinic.address, files) as client:
         with pytest.raises(PermissionRefused, match="was revoked"):
             await renew_files(files, client.renew)
+
+
+@pytest.mark.parametrize(
+    ("begins", "lasts"), [(timedelta(0), timedelta(hours=1)), (timedelta(days=400), timedelta(9))]
+)
+async def test_a_certificate_that_would_be_good_for_less_is_not_put_in_place(
+    tmp_path, begins, lasts
+):
+    """An orchestrator that was broken into could lock a site out by it."""
+    pki.init(tmp_path / "pki", "acme")
+    pki.issue(tmp_path / "pki", role=Role.GATEWAY, name="a", out=tmp_path / "a")
+    files = files_in(tmp_path / "a")
+    before, authority = present(files), pki.read_authority(tmp_path / "pki")
+
+    async def signed(der: bytes) -> bytes:
+        request, since = read_request(der), before.begins + issuing.SLACK + begins
+        leaf = issuing.certify(authority, request.key, request.identity, Period(since, lasts))
+        return to_pem([leaf, authority.certificate])
+
+    with pytest.raises(WrongCertificate, match="the present one until"):
+        await renew_files(files, signed)
+    assert present(files) == before
+
+
+async def test_whoever_renews_for_ever_fills_no_table(clinic):
+    files = await clinic.enrolled("a")
+    async with GrpcClient(clinic.address, files) as client:
+        for _ in range(KEPT_OF_ONE + 3):
+            await client.renew(make_request(issuing.new_key(), present(files).identity))
+    listed = [each.member.name for each in clinic.serving_now.members.roster.roll().certificates]
+    assert listed.count("a") == KEPT_OF_ONE
 
 
 async def test_a_running_gateway_renews_by_itself_when_it_is_due_and_not_before(clinic):

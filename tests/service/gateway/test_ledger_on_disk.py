@@ -12,6 +12,7 @@ from common.accounting import PrivacyEvent, epsilon
 from common.adaptive_clipping import AdaptiveClipping
 from common.ids import RunId, WeightsId
 from common.randomness import InsecureSeed
+from gateway.bookings import ENOUGH_REFUSED
 from gateway.charges import (
     ChargedRound,
     ChargeState,
@@ -100,6 +101,18 @@ def test_a_second_parent_for_a_charged_round_is_refused_and_recorded(begun, data
     assert [row[2] for row in rows(path)] == [PARENT]
     with sqlite3.connect(path) as other:
         assert other.execute("select * from refused_parents").fetchall() == [(RUN, 1, OTHER)]
+
+
+def test_parents_that_are_offered_without_end_are_recorded_until_it_is_beyond_doubt(
+    begun, data, path
+):
+    begun.charge(charge(data))
+    for number in range(ENOUGH_REFUSED + 5):
+        with pytest.raises(Equivocation):
+            begun.charge(charge(data, parent=f"{number:064x}"))
+    with sqlite3.connect(path) as other:
+        (count,) = other.execute("select count(*) from refused_parents").fetchone()
+    assert count == ENOUGH_REFUSED
 
 
 @pytest.mark.parametrize(

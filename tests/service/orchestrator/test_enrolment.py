@@ -15,7 +15,7 @@ from cli import pki
 from cli.membership_client import MembershipClient
 from common.audit import Action, Outcome
 from common.certificates import certificate_of, fingerprint, read_chain, to_pem
-from common.enrolment import Token, make_request
+from common.enrolment import RequestMalformed, Token, make_request
 from common.errors import ConflictError, FederationError, PermissionRefused
 from common.issuing import new_key
 from common.joining import KeyFolder, RootNotShown, WrongCertificate, check_answer, enrol
@@ -25,7 +25,7 @@ from common.renewing import renew_files
 from common.tls import Identity, Role
 from gateway.client import GrpcClient
 from orchestrator.engines import url_of
-from orchestrator.enrolments import NotTheAuthority
+from orchestrator.enrolments import NotTheAuthority, TokenUnknown
 from orchestrator.server import listening
 from protos.federation.v1 import enrolment_pb2 as pb
 from protos.federation.v1.enrolment_pb2_grpc import EnrolmentServiceStub
@@ -310,6 +310,15 @@ async def test_who_joins_and_who_is_turned_away_is_on_record_with_who_asked(sqli
         (Action.RENEW, gateway),
         (Action.REVOKE, ada),
     ]
+
+
+async def test_of_whoever_has_no_token_nothing_is_read(sqlite):
+    enrolments = sqlite.serving_now.members.enrolments
+    with pytest.raises(TokenUnknown):
+        enrolments.check(bytes(16), b"no request")
+    token = await sqlite.token()
+    with pytest.raises(RequestMalformed):
+        enrolments.check(token.secret, b"no request")
 
 
 async def test_what_was_refused_of_who_belongs_is_on_record(sqlite):

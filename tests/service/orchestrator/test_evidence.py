@@ -93,3 +93,22 @@ def test_a_plan_that_was_ordered_for_another_run_or_not_at_all_is_refused(eviden
     forged = replace(ordered, signature="0" * 128)
     with pytest.raises(SignatureForged):
         check(replace(evidence, plan_signature=forged))
+
+
+def test_a_mean_of_nothing_is_no_round(evidence):
+    with pytest.raises(LineageBroken, match=r"round 2 .*it is of no update"):
+        check(told(evidence, 2, updates=()))
+
+
+def test_a_lineage_begins_with_the_run(evidence):
+    later = replace(evidence, signed=evidence.signed[1:])
+    assert (evidence.is_from_the_start, later.is_from_the_start) == (True, False)
+    begun = told(replace(evidence, signed=evidence.signed[1:]), 1)
+    with pytest.raises(LineageBroken, match=r"round 1 .*it begins at the statement of round 2"):
+        check(begun)
+
+
+def test_nobodys_update_is_in_a_mean_for_which_it_was_not_told_to_train(evidence):
+    trained = (Trained(EFFECTIVE, {"a": 2}),)
+    with pytest.raises(LineageBroken, match=r"round 2 .*b trained for fewer rounds"):
+        check(told(evidence, 2, trained=trained))

@@ -6,6 +6,7 @@ import pytest
 
 from cli.operator_client import OperatorClient
 from common import wire
+from common.audit import Action
 from common.errors import ConflictError, PermissionRefused
 from common.ids import RunId
 from common.protocol import RunState
@@ -34,7 +35,7 @@ def guarded(federation):
 
 @pytest.fixture
 async def served(guarded):
-    async with guarded.serving():
+    async with guarded.serving() as guarded.server:
         await guarded.start(plan_of("a"))
         yield guarded
 
@@ -112,6 +113,22 @@ async def test_one_person_asks_for_so_much_and_another_can_still_confirm(served)
     with pytest.raises(ConflictError, match="otto has asked"):
         await otto.cancel_run(RUN)
     assert (await olga.cancel_run(RUN)).state is RunState.CANCELLED  # the second of two
+
+
+async def test_who_asked_and_who_confirmed_is_on_record(served):
+    olga, otto = await person(served, "olga"), await person(served, "otto")
+    with pytest.raises(ConflictError, match="olga has asked"):
+        await olga.cancel_run(RUN)
+    await otto.cancel_run(RUN)
+    records = [line.record for line in served.server.orchestrator.audit.records(0)]
+    asked, confirmed = (r for r in records if r.action in {Action.ASK, Action.CONFIRM})
+    olgas, ottos = "fed://acme/operator/olga", "fed://acme/operator/otto"
+    assert [(asked.action, asked.actor), (confirmed.action, confirmed.actor)] == [
+        (Action.ASK, olgas),
+        (Action.CONFIRM, ottos),
+    ]
+    assert asked.facts["request"] == confirmed.facts["request"]
+    assert confirmed.facts["asked_by"] == "olga"
 
 
 async def test_a_restart_forgets_nothing(guarded):

@@ -15,7 +15,7 @@ from cli.main import app
 from common.audit import EMPTY, ORCHESTRATOR, Action, Entry, Outcome, check_chain
 from common.errors import FederationError, RequestError
 from common.ids import GatewayId, RunId
-from common.protocol import ScoreSet
+from common.protocol import Refusal, RefusalReason, ScoreSet
 from common.tls import Role
 from common.wire import plan_id, plan_to_bytes
 from orchestrator.audit_log import SEAL_S, SEALED_EVERY, AuditLogDamaged
@@ -38,6 +38,10 @@ PLAN_BYTES = plan_to_bytes(PLAN)
 def actions(log, after: int = 0) -> list[tuple[Action, str, Outcome]]:
     records = [line.record for line in log.records(after)]
     return [(record.action, record.actor, record.outcome) for record in records]
+
+
+def plan_of_two():
+    return plan_id(plan_to_bytes(plan_of("a", "b")))
 
 
 async def auditor(federation, role: Role = Role.AUDITOR) -> AuditClient:
@@ -86,6 +90,23 @@ async def test_what_an_operator_is_refused_is_on_record_by_its_reason(federation
         last = server.orchestrator.audit.records(0)[-1].record
     assert (last.actor, last.action, last.outcome) == (OLGA, Action.START_RUN, Outcome.REFUSED)
     assert last.facts == {"run": "r", "reason": "RunExists"}
+
+
+async def test_a_gateway_that_refuses_again_and_again_fills_no_journal(federation):
+    async with federation.serving() as server:
+        await federation.start(plan_of("a", "b"))
+        seen = server.orchestrator
+        for reason in (
+            RefusalReason.EPSILON_BUDGET,
+            RefusalReason.DATA_UNFIT,
+            RefusalReason.EPSILON_BUDGET,
+        ):
+            refusal = Refusal(reason)
+            seen.accept_plan(GatewayId("a"), RunId("r"), plan_of_two(), refusal)
+        found = actions(seen.audit)
+    assert [each for each in found if each[0] is Action.ANSWER_PLAN] == [
+        (Action.ANSWER_PLAN, NORTH, Outcome.REFUSED)
+    ]
 
 
 async def test_a_refused_update_is_on_record_by_its_reason_and_without_its_data(federation):

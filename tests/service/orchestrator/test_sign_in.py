@@ -21,6 +21,7 @@ from common.channel import open_channel
 from common.clock import SystemClock
 from common.errors import PermissionRefused, UnavailableError
 from common.ids import RunId
+from common.membership import Member
 from common.tls import LONGEST_TOKEN, PEOPLE, Role
 from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE
 from orchestrator.config import OidcSettings
@@ -364,6 +365,27 @@ async def test_a_body_that_comes_slowly_ends_once_its_token_has_expired(desk):
         desk.federation.server.members.roster.refresh()
         code = await asyncio.wait_for(call.code(), 10)
     assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_person_who_was_revoked_is_turned_away_in_that_role_and_streams_end(desk):
+    await desk.federation.start(plan_of("a"))
+    states = (await desk.person(desk.token())).watch_run(RunId("r"))
+    await anext(states)
+    roster = desk.federation.server.members.roster
+    assert roster.revoke(Member(Role.OPERATOR, "olga"), by="ada") == 1
+    with pytest.raises(PermissionRefused, match="fed://acme/operator/olga was revoked"):
+        await anext(states)
+    assert "was revoked" in await desk.refusal(desk.token())
+    viewer = await desk.person(desk.token(groups=["viewers"]))
+    assert len(await viewer.list_runs()) == 1
+
+
+async def test_who_may_not_make_a_call_is_on_record_by_the_tokens_name(desk):
+    viewer = await desk.person(desk.token(groups=["viewers"]))
+    with pytest.raises(PermissionRefused, match="may not call"):
+        await viewer.cancel_run(RunId("r"))
+    records = [line.record for line in desk.federation.server.orchestrator.audit.records(0)]
+    assert (records[-1].actor, records[-1].facts["reason"]) == ("olga", "RoleRefused")
 
 
 @pytest.mark.parametrize("subject", ["-Ab_9", "_x-", "a" * 63])

@@ -167,3 +167,11 @@ def test_a_fingerprint_is_read_as_people_write_it():
     assert read_fingerprint(" AB:" + "ab" * 31) == "ab" * 32
     with pytest.raises(NotAFingerprint, match="64 hexadecimal"):
         read_fingerprint("ab" * 31)
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(2048, 65537), (16384, 65537), (3072, 3)])
+def test_an_rsa_key_that_is_weak_or_slow_to_check_is_refused(bits, exponent):
+    modulus = (1 << bits - 1) + 1  # nothing is computed with it
+    key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    with pytest.raises(WeakKey, match=f"of RSA with {bits} bits and the exponent {exponent}"):
+        check_key(key)

@@ -136,6 +136,16 @@ def test_receipts_uploads_and_chunks_come_back():
     assert wire.run_ids(["a", "", "b"]) == ("a", "b")
 
 
+def test_a_gateway_names_so_many_runs_and_tasks_and_no_more():
+    names = [f"r{number}" for number in range(wire.MOST_NAMED + 1)]
+    assert len(wire.run_ids(names[:-1])) == wire.MOST_NAMED
+    with pytest.raises(InvalidMessage, match="names 4097 runs, at most 4096 are read"):
+        wire.run_ids(names)
+    message = wire.versions_to_register(Versions(1, "0.1.0", dict.fromkeys(names, "7" * 64)))
+    with pytest.raises(InvalidMessage, match="names 4097 tasks, at most 4096 are read"):
+        wire.versions_from_register(message)
+
+
 def test_a_status_comes_back_whole():
     gateways = (
         GatewayStatus(GatewayId("a"), True, True, 2, 1, Effective(VALUES)),

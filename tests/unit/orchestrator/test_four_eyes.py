@@ -36,6 +36,13 @@ def test_either_may_send_it_again_when_an_answer_was_lost(name):
     assert asking("olga", "otto", name) == asking("olga", "otto")
 
 
+def test_what_makes_another_one_each_time_happens_once_for_two():
+    """A token to enrol with, say: who sends it again asks for another."""
+    first = after_asking(None, "olga", now=1000, within_s=WITHIN_S)
+    done = after_asking(first, "otto", now=1001, within_s=WITHIN_S, repeat_s=0)
+    assert (done.confirmed_by, done.good_until) == ("otto", 1001)
+
+
 def test_a_third_person_begins_anew():
     assert asking("olga", "otto", "oma") == Asked("oma", None, 1002 + WITHIN_S)
 
