@@ -92,7 +92,7 @@ class Register:
         self.aside: set[str] = set()  # in quarantine
         self.bound: float | None = None
         self.norms: dict[str, float] = {}  # as they were said of the round
-        self.counted: list[list[float]] = []  # norms of published rounds, at most their bound
+        self.counted: dict[str, float] = {}  # newest norms in published rounds, at most the bound
         self.received: dict[str, str] = {}
         self.awaited: dict[str, str] = {}
         self._last: Committed | None = None
@@ -167,9 +167,8 @@ class Register:
     def _bound(self) -> float | None:
         """Return what the bound of a round that opens now must be."""
         how = self._plan.update_norm
-        known = [norm for norms in self.counted[-20:] for norm in norms]
         if how.mode == "median":
-            return 3.0 * statistics.median(known) if known else None
+            return 3.0 * statistics.median(self.counted.values()) if self.counted else None
         return how.bound
 
     def _factor(self, gateway: str) -> float:
@@ -220,7 +219,7 @@ class Register:
         factors = {name: self._factor(name) for name in values}
         if values and self.model.publish(values, self.invited, factors) != said["weights"]:
             self._violated("I3", f"round {self.published} is not the mean of {members}")
-        self.counted.append([min(self.norms[name], self.bound or math.inf) for name in values])
+        self.counted |= {name: min(self.norms[name], self.bound or math.inf) for name in values}
 
     def _run_completed(self, row: Committed, said) -> None:
         self.end = row.kind

@@ -46,7 +46,7 @@ async def running(tmp_path):
     """An orchestrator that has weights, a run and a gateway's countersigned head."""
     orchestrator = started(configured(tmp_path / "o"))
     orchestrator._weights.put(INITIAL.to_bytes())
-    Journal(orchestrator._fence, SystemClock()).create_run(
+    Journal(orchestrator.fence, SystemClock()).create_run(
         RunId("run"), b"plan", PlanId("0" * 64), RunStarted(5.0)
     )
     orchestrator.ledger_heads.confirm(SITE, HEAD)
@@ -90,7 +90,7 @@ def test_a_backup_and_what_comes_of_it_are_the_owners_alone(saved, tmp_path):
 
 
 def test_a_backup_is_one_moment_of_a_journal_that_is_being_written(running, tmp_path):
-    journal, stop = Journal(running._fence, SystemClock()), threading.Event()
+    journal, stop = Journal(running.fence, SystemClock()), threading.Event()
 
     def write() -> None:
         number = 0
