@@ -2,6 +2,9 @@
 # development keys for every service, each in a volume of its own; what is there stays
 set -eu
 
+# keys of a version without an intermediate authority: nothing but these keys hangs on them
+[ ! -e /keys/authority/ca.pem ] || [ -d /keys/authority/intermediate ] || find /keys -type f -delete
+
 [ -e /keys/authority/ca.pem ] || fedgate pki init --federation compose --dir /keys/authority
 
 issue() {  # role, name, further options
