@@ -14,7 +14,9 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
-TESTS := tests/unit tests/service tests/faults tests/golden tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
+COVERING := tests/unit tests/service tests/golden  # what reaches each line; the rest takes twice as long traced
+BESIDE := tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
+TESTS := $(COVERING) $(BESIDE)
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
@@ -29,7 +31,7 @@ BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py req
 	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover planted bench \
+.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover beside planted bench \
 	bench-competitors demo up down wheels sbom lock check clean
 
 help:  ## list these tasks
@@ -80,12 +82,15 @@ poison: $(READY) $(GENERATED)  ## bad updates against a real orchestrator; CASES
 system: $(READY) $(GENERATED)  ## the federation in containers; needs Docker
 	$(PYTEST) -m system tests/system
 
-cover: $(READY) $(GENERATED)  ## the tests with branch coverage: all of the core, 90 % of the whole
+cover: $(READY) $(GENERATED)  ## branch coverage by unit, service and golden tests: all of the core, 90 % in all
 	$(BIN)/coverage erase
-	$(MAKE) test PYTEST="$(BIN)/coverage run -m pytest"
+	$(MAKE) test PYTEST="$(BIN)/coverage run -m pytest" TESTS="$(COVERING)"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --show-missing --include=$(CORE) --fail-under=$(CORE_BRANCHES)
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=$(ALL_BRANCHES)
+
+beside: $(READY) $(GENERATED)  ## the tests that `make cover` leaves out
+	$(MAKE) test TESTS="$(BESIDE)"
 
 planted: $(READY) $(GENERATED)  ## plant known mistakes in the code; the tests must find each
 	$(BIN)/python -m tests.planted
@@ -127,7 +132,7 @@ lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer 
 	for name in $(COMPETITORS) sbom; do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
 
-check: lint types layers sbom cover planted  ## all that CI asks
+check: lint types layers sbom cover beside planted  ## all that CI asks; every test once
 
 clean:  ## delete .venv and what is built; state and models stay
 	rm -rf $(VENV) $(COMPETITORS:%=.venv-%) .venv-sbom build dist *.egg-info .coverage .coverage.* htmlcov \

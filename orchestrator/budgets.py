@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from common.ids import GatewayId
     from orchestrator.config import Limits
 
+Opening = tuple[int, int]  # a round's number, and which attempt at it
+
 MIB = 1 << 20
 MEMORY_PATIENCE_S = 5.0  # mostly somebody is done by then
 ROUND_WAIT_S = 30.0  # a round takes longer than that, mostly
@@ -55,7 +57,7 @@ class RoundBytesTaken(LimitReached):
     def __init__(self, number: int, *, limit: int) -> None:
         super().__init__(
             f"more than {limit} bytes came from this gateway for round {number}, repeats counted "
-            "(limits.bodies_per_round): nothing more is taken before the next round",
+            "(limits.bodies_per_round): nothing more is taken before a round is opened again",
             wait_s=ROUND_WAIT_S,
         )
 
@@ -134,15 +136,19 @@ class Room:
 
 
 class RoundBytes:
-    """How many bytes of bodies each gateway has sent for the round that is open."""
+    """How many bytes of bodies each gateway has sent for the round that is open.
+
+    A round that was abandoned and is open again is another one here: whoever met many faults in
+    it would otherwise never be heard again, and a run without its quorum go on for ever.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[GatewayId, tuple[int, int]] = {}  # round, bytes
+        self._of: dict[GatewayId, tuple[Opening, int]] = {}  # and bytes
 
-    def take(self, gateway: GatewayId, number: int, count: int, *, limit: int) -> None:
+    def take(self, gateway: GatewayId, opening: Opening, count: int, *, limit: int) -> None:
         """Count bytes for a round; raise RoundBytesTaken beyond `limit`."""
-        counted, so_far = self._of.get(gateway, (number, 0))
-        so_far = count + (so_far if counted == number else 0)
-        self._of[gateway] = (number, so_far)
+        counted, so_far = self._of.get(gateway, (opening, 0))
+        so_far = count + (so_far if counted == opening else 0)
+        self._of[gateway] = (opening, so_far)
         if so_far > limit:
-            raise RoundBytesTaken(number, limit=limit)
+            raise RoundBytesTaken(opening[0], limit=limit)

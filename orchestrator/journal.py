@@ -125,6 +125,13 @@ class Journal:
             row = connection.execute(select(RUNS).where(RUNS.c.run_id == run_id)).one_or_none()
         return None if row is None else _stored(row, self.events(run_id, after=0))
 
+    def plan(self, run_id: RunId) -> bytes | None:
+        """Return the bytes of a run's plan, or None if there is none of that name."""
+        with self._fence.reading() as connection:
+            ours = select(RUNS.c.plan).where(RUNS.c.run_id == run_id)
+            found = connection.execute(ours).scalar_one_or_none()
+        return None if found is None else bytes(found)
+
     def events(self, run_id: RunId, *, after: int) -> tuple[RunEvent, ...]:
         """Return the events of a run that follow the first `after` ones."""
         later = (EVENTS.c.run_id == run_id, EVENTS.c.sequence > after)

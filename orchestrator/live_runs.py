@@ -19,7 +19,7 @@ import structlog
 
 from common import wire
 from common.audit import ORCHESTRATOR
-from orchestrator.admission import UnknownRun
+from orchestrator.admission import NotInvited, UnknownRun
 from orchestrator.auditing import Step
 from orchestrator.budgets import RoundBytes
 from orchestrator.events import (
@@ -230,6 +230,23 @@ class LiveRuns:
             live = self._ended_as_stored(run_id)
             self._retire(live)
         return live
+
+    def get_for(self, gateway: GatewayId, run_id: RunId) -> LiveRun:
+        """Return a run to a gateway that takes part in it; raise UnknownRun, NotInvited.
+
+        Of a run that ended long ago nothing but its plan is read before: its events may be many,
+        and whoever has no part in it may ask without end.
+        """
+        live = self._runs.get(run_id) or self._ended.get(run_id)
+        if live is None:
+            if (plan := self._journal.plan(run_id)) is None:
+                raise UnknownRun(run_id)
+            gateways = wire.plan_from_bytes(plan).gateways
+        else:
+            gateways = live.run.participants
+        if gateway not in gateways:
+            raise NotInvited(f"run {run_id!r}")
+        return live or self.get(run_id)
 
     def events(self, run_id: RunId) -> tuple[RunEvent, ...]:
         """Return every event of a run as the journal has it; in any thread."""

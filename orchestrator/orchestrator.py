@@ -13,7 +13,7 @@ from common.disk import SYSTEM_DISK
 from common.errors import UnavailableError
 from common.protocol import Config, Effective, Refusal
 from common.retry import Backoff
-from orchestrator.admission import NotInvited, check_answer, check_task
+from orchestrator.admission import check_answer, check_task
 from orchestrator.audit_log import SEAL_S, AuditLog, AuditLogDamaged
 from orchestrator.auditing import process_started
 from orchestrator.budgets import MIB, DiskReserve, MemoryBudget, Room
@@ -148,9 +148,7 @@ class Orchestrator:
 
     def get_config(self, gateway: GatewayId, run_id: RunId) -> Config:
         """Return the plan of a run, and what it gives `gateway`; raise NotInvited."""
-        live = self.runs.get(run_id)
-        if gateway not in live.run.participants:
-            raise NotInvited(f"run {run_id!r}")
+        live = self.runs.get_for(gateway, run_id)
         run = live.run
         assigned = run.plan.assigned(gateway)
         return Config(run_id, live.plan_bytes, run.plan_digest, assigned, run.plan_signature)
@@ -167,7 +165,7 @@ class Orchestrator:
 
         Raises what `check_answer` raises.
         """
-        live = self.runs.get(run_id)
+        live = self.runs.get_for(gateway, run_id)
         check_answer(live.run, gateway, plan_digest, answer)
         versions, remaining_s = self.sessions.versions(gateway), self.runs.remaining_s(live)
         before = live.run.answers.get(gateway)

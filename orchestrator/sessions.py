@@ -12,7 +12,7 @@ from common.ids import NO_RUN
 from common.protocol import PROTOCOL_VERSION, Registration, RunNews, Stop, StopReason, Versions
 from common.transfer import CHUNK_BYTES
 from common.version import SOFTWARE_VERSION
-from orchestrator.admission import UnknownRun
+from orchestrator.admission import NotInvited, UnknownRun
 from orchestrator.news import news_for, unknown_run
 
 if TYPE_CHECKING:
@@ -139,14 +139,11 @@ class Sessions:
     def _news(self, gateway: GatewayId, run_ids: set[RunId]) -> Iterator[News]:
         for run_id in sorted(run_ids):
             try:
-                live = self._runs.get(run_id)
-            except UnknownRun:
+                live = self._runs.get_for(gateway, run_id)
+            except (UnknownRun, NotInvited):
                 yield unknown_run(run_id)
-                continue
-            if gateway in live.run.participants:
-                yield self._news_of(live, gateway)
             else:
-                yield unknown_run(run_id)
+                yield self._news_of(live, gateway)
 
     def _news_of(self, live: LiveRun, gateway: GatewayId) -> News:
         parent = live.run.weights if live.run.round is None else live.run.round.parent

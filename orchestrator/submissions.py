@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from common.protocol import Chunk, Countersignature, Decline
     from common.weights import Layout
     from orchestrator.aggregation import Values
-    from orchestrator.budgets import Room
+    from orchestrator.budgets import Opening, Room
     from orchestrator.ledger_heads import LedgerHeads
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.rounds import Round
@@ -94,7 +94,7 @@ class Submissions:
 
     def get_upload(self, gateway: GatewayId, key: UpdateKey, digest: str) -> UploadState:
         """Return how much of an update has arrived; raise what refuses the update."""
-        live = self._runs.get(key.run_id)
+        live = self._runs.get_for(gateway, key.run_id)
         if is_counted(live.run, gateway, key, digest):
             return UploadState(offset=0, received=True)
         slot = Slot(key.run_id, key.round, gateway)
@@ -119,7 +119,7 @@ class Submissions:
             chunks: its bytes, from `header.body.offset` on.
             go_ahead: tells the gateway that it is its turn to send.
         """
-        live = self._runs.get(header.key.run_id)
+        live = self._runs.get_for(gateway, header.key.run_id)
         already = self._is_counted(live, gateway, header)
         with self._runs.halting():
             countersigned = self._heads.confirm(gateway, header.ledger_head)
@@ -159,7 +159,7 @@ class Submissions:
 
     def decline(self, gateway: GatewayId, decline: Decline) -> Receipt:
         """Record that no update will come from the gateway for the round."""
-        live = self._runs.get(decline.key.run_id)
+        live = self._runs.get_for(gateway, decline.key.run_id)
         if not has_declined(live.run, gateway, decline.key):
             remaining_s = self._runs.remaining_s(live)
             self._runs.record(live, GatewayDeclined(gateway, decline.refusal, remaining_s))
@@ -203,7 +203,8 @@ class Submissions:
         chunks: AsyncIterator[Chunk],
     ) -> None:
         """Receive an update, check it, count it; record what is wrong with it."""
-        note = partial(self._note, live, gateway, header.key.round)
+        attempt = live.run.round.attempt if live.run.round else 0
+        note = partial(self._note, live, gateway, (header.key.round, attempt))
         await self._receive(upload, chunks, note)
         try:
             update = await to_its_end(self._checking, upload.checked)
@@ -242,12 +243,12 @@ class Submissions:
             self._runs.doubt(live, lost_sum=True)  # perhaps a part of the update is in it
             raise
 
-    def _note(self, live: LiveRun, gateway: GatewayId, number: int, count: int) -> None:
+    def _note(self, live: LiveRun, gateway: GatewayId, opening: Opening, count: int) -> None:
         """Count bytes that came; raise RoundBytesTaken or DiskNearlyFull."""
         live.bytes_received += count
         body = max(CHUNK_BYTES, live.run.plan.task.layout.byte_length)
         times = self._room.limits.bodies_per_round
-        live.round_bytes.take(gateway, number, count, limit=times * body)
+        live.round_bytes.take(gateway, opening, count, limit=times * body)
         self._room.disk.check(count)
 
     async def _receive(

@@ -12,5 +12,6 @@ FAILED_ONCE = {
     158: "a commit that was wrongly said to have failed left the journal ahead of its writer",
     231: "an orchestrator that was taken over with nothing to record kept its gateways",
     298: "a gateway whose ledger was away for a while never answered the plan",
+    8591: "who met many faults in a round had spent its bytes for all further attempts at it",
     2869: "an update whose staged part a loss of power had torn was refused for good",
 }

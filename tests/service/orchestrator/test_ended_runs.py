@@ -13,7 +13,7 @@ from common import wire
 from common.errors import NotFound
 from common.ids import GatewayId, RunId
 from common.protocol import Body, RunState, ScoreSet, Stop, StopReason
-from orchestrator.admission import RunEnded, UnknownRun
+from orchestrator.admission import NotInvited, RunEnded, UnknownRun
 from orchestrator.config import Limits
 from orchestrator.events import RunCancelled, RunStarted, ScoresRecorded
 from orchestrator.fencing import Fence
@@ -73,6 +73,23 @@ def test_one_that_ended_long_ago_is_as_the_journal_has_it(runs):
     live = runs.get(NAMES[0])
     assert (live.run.state, live.plan_bytes, live.recorded) == (RunState.CANCELLED, PLAN_BYTES, 2)
     assert names(runs.at_hand()) == [*NAMES[5:], NAMES[0]]
+
+
+def test_for_whoever_has_no_part_in_it_no_event_of_an_old_run_is_read(runs, journal, monkeypatch):
+    """A run of a thousand gateways has many, and a gateway may ask for all old runs in turn."""
+    read = []
+    monkeypatch.setattr(journal, "events", lambda run_id, **_: read.append(run_id) or ())
+    with pytest.raises(NotInvited, match="run 'run-0'"):
+        runs.get_for(GatewayId("mallory"), NAMES[0])
+    with pytest.raises(NotInvited, match=f"run '{NAMES[-1]}'"):
+        runs.get_for(GatewayId("mallory"), NAMES[-1])
+    with pytest.raises(UnknownRun):
+        runs.get_for(GatewayId("mallory"), RunId("none"))
+    assert read == []
+
+
+def test_who_has_a_part_in_an_old_run_is_shown_it(runs):
+    assert runs.get_for(GatewayId("a"), NAMES[0]).run.state is RunState.CANCELLED
 
 
 def test_scores_of_one_that_ended_long_ago_are_recorded(runs):

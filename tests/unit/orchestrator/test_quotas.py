@@ -235,11 +235,19 @@ def test_a_body_that_leaves_the_reserve_is_taken_and_one_byte_more_is_not():
 
 def test_the_bytes_of_a_round_are_counted_and_begin_anew_with_the_next():
     taken = RoundBytes()
-    taken.take(GATEWAY, 1, 10, limit=10)
-    taken.take(GatewayId("b"), 1, 10, limit=10)
+    taken.take(GATEWAY, (1, 1), 10, limit=10)
+    taken.take(GatewayId("b"), (1, 1), 10, limit=10)
     with pytest.raises(RoundBytesTaken, match=r"more than 10 bytes came .* round 1"):
-        taken.take(GATEWAY, 1, 1, limit=10)
-    taken.take(GATEWAY, 2, 10, limit=10)
+        taken.take(GATEWAY, (1, 1), 1, limit=10)
+    taken.take(GATEWAY, (2, 1), 10, limit=10)
+
+
+def test_the_bytes_of_a_round_begin_anew_when_it_is_opened_again():
+    """Who met too many faults in an attempt is heard in the next one: else no round ever closes."""
+    taken = RoundBytes()
+    with pytest.raises(RoundBytesTaken):
+        taken.take(GATEWAY, (1, 1), 11, limit=10)
+    taken.take(GATEWAY, (1, 2), 10, limit=10)
 
 
 def test_a_limit_is_waited_for_as_long_as_it_says_and_no_longer_than_a_minute():
