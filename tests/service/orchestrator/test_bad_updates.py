@@ -397,16 +397,18 @@ async def arrived(gateway: FakeGateway, header: UpdateHeader, count: int) -> Non
 
 
 async def tear(gateway, data: bytes) -> None:
-    """Send two chunks of `data`, then break the call off."""
+    """Send two chunks of `data` and some bytes, then break the call off."""
     header = await gateway.header("r", 1, ZEROS.digest, data)
 
     async def torn():
         for chunk in list(chunks_of(data))[:2]:
             yield chunk
-        await asyncio.Event().wait()
+        for offset in range(2 * CHUNK_BYTES, len(data)):  # what came is kept with what comes next
+            yield Chunk(offset, data[offset : offset + 1])
+            await asyncio.sleep(PAUSE_S)
 
     sending = asyncio.create_task(gateway.client.submit_update(header, torn()))
-    await arrived(gateway, header, CHUNK_BYTES)  # the second is kept when the call ends, or before
+    await arrived(gateway, header, 2 * CHUNK_BYTES)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
 
@@ -414,16 +416,16 @@ async def tear(gateway, data: bytes) -> None:
 async def test_a_torn_upload_goes_on_where_it_ended(wide):
     data = Weights(WIDE, np.ones(WIDE.size, dtype=np.float32)).to_bytes()
     await tear(wide.a, data)
-    header = await wide.a.header("r", 1, ZEROS.digest, data)
     receipt = None
     while receipt is None:  # the torn call may still be on its way out
+        header = await wide.a.header("r", 1, ZEROS.digest, data)
         with suppress(UnavailableError):
             rest = chunks(data, header.body.offset)
             receipt = await wide.a.client.submit_update(header, rest)
         await asyncio.sleep(PAUSE_S)
     status = await until(wide.operator_calls, lambda s: s.state is RunState.COMPLETED)
-    assert header.body.offset == 2 * CHUNK_BYTES
-    assert status.bytes_received == len(data)
+    assert header.body.offset >= 2 * CHUNK_BYTES
+    assert status.bytes_received < len(data) + CHUNK_BYTES  # no chunk came twice
     assert list((wide.config.state / "uploads").glob("*")) == []
 
 
