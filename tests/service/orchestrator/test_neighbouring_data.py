@@ -192,5 +192,7 @@ async def test_the_tap_sees_what_the_guard_lets_through(federation, tmp_path):
             story.through = tap.address
             record = await story.tell()
     on_the_wire = [message for raw in tap.connections() for message in messages(raw)]
-    assert sorted(on_the_wire) == sorted(data for _, data in record.sent)
+    sent, carried = Counter(data for _, data in record.sent), Counter(on_the_wire)
+    assert carried - sent == Counter()
+    assert (sent - carried).total() <= 1  # the story's end may cut the last call off before it left
     assert len(lengths(record)) == 30
