@@ -301,9 +301,11 @@ def _strange(
         parent = last.weights if isinstance(last, RoundStatement) else statement.parent
     if statement.parent != parent:
         return f"its parent is {statement.parent[:12]}, the weights before are {parent[:12]}"
-    if isinstance(statement, ModelStatement) and isinstance(last, RoundStatement):
-        return "" if last.round == last.rounds else f"round {last.round + 1} is missing"
-    return _untrained(statement, found) if isinstance(statement, RoundStatement) else ""
+    if isinstance(statement, RoundStatement):
+        return _untrained(statement, found)
+    if not isinstance(last, RoundStatement):
+        return "round 1 is missing"
+    return "" if last.round == last.rounds else f"round {last.round + 1} is missing"
 
 
 def _untrained(statement: RoundStatement, found: Sequence[RoundStatement | ModelStatement]) -> str:

@@ -23,8 +23,16 @@ from common.audit import EMPTY as START
 from common.audit import ORCHESTRATOR, Action, Entry, line_after
 from common.channel import DETAILS_KEY, error_of
 from common.config import load_settings, read_toml
-from common.ids import PlanId, RunId, WeightsId
-from common.lineage import ModelStatement, Origin, check_lineage, lineage_from, sign
+from common.ids import GatewayId, PlanId, RunId, WeightsId
+from common.lineage import (
+    Included,
+    Origin,
+    RoundStatement,
+    Trained,
+    check_lineage,
+    lineage_from,
+    sign,
+)
 from common.protocol import Body
 from common.randomness import RandomStream
 from common.tls import identity_of
@@ -41,7 +49,7 @@ from orchestrator.auth import check_caller
 from orchestrator.checks import RunningCheck
 from orchestrator.config import OrchestratorConfig
 from tasks.ner.sentences import read_file
-from tests.fakes import INITIAL, LAYOUT
+from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, plan_of
 from tests.fuzz import messages
 from tests.fuzz.target import Target, of_file
 from tests.on_record import KEY
@@ -199,19 +207,30 @@ def _lineage(data: bytes) -> None:
 
 
 def _signed_lineage() -> bytes:
-    model = ModelStatement(
+    plan, some = plan_of("a"), WeightsId("7" * 64)
+    statement = RoundStatement(
         federation="acme",
         run=RunId("r"),
-        plan=PlanId("7" * 64),
-        rounds=1,
-        parent=WeightsId("7" * 64),
-        tail=1,
+        plan=PlanId(some),
+        round=1,
+        rounds=3,
+        attempt=1,
+        parent=some,
+        updates=(Included(GatewayId("a"), some, 100),),
+        updates_kept=False,
+        total_weight=100,
+        norm_bound=None,
+        strategy="fed_avg",
+        server=plan.server,
         software="1",
-        model=WeightsId("7" * 64),
-        model_sha256="7" * 64,
+        privacy=plan.privacy,
+        trained=(Trained(EFFECTIVE, {GatewayId("a"): 1}),),
+        optimizer_state=None,
+        weights=some,
+        weights_sha256=some,
         previous="",
     )
-    return sign(KEY, model).to_text() + b"\n"
+    return sign(KEY, statement).to_text() + b"\n"
 
 
 def _audit_export(path: Path) -> None:

@@ -112,3 +112,11 @@ def test_nobodys_update_is_in_a_mean_for_which_it_was_not_told_to_train(evidence
     trained = (Trained(EFFECTIVE, {"a": 2}),)
     with pytest.raises(LineageBroken, match=r"round 2 .*b trained for fewer rounds"):
         check(told(evidence, 2, trained=trained))
+
+
+def test_a_model_follows_from_rounds(evidence):
+    """Whoever signs alone could else name any weights: no round, nothing that was trained."""
+    first, *_, model = (each.statement for each in evidence.signed)
+    alone = sign(key(), replace(model, previous="", parent=first.parent))
+    with pytest.raises(LineageBroken, match=r"the statement of round 1 .*round 1 is missing"):
+        check(replace(evidence, signed=(alone,)))
