@@ -58,7 +58,8 @@ class RunningCheck:
         header = len(self._form.header)
         beginning = read(0, min(self._seen, 2 * header + ENOUGH_TO_EXPLAIN))
         check_header(beginning, self._form, length=self._seen)
-        if not self._values.all_fit:
+        norm = self._values.norm()
+        if norm is None:
             data = np.frombuffer(read(header, self._seen - header), dtype=np.uint8)
             explain(data, self._form)
-        return self._values.norm()
+        return norm

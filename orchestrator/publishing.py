@@ -7,6 +7,7 @@ server's optimiser remembers, no array of the model's size is in memory.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,13 @@ def publish(
         published_round=run.published + 1,
         count=run.plan.rounds.count,
     )
-    with _weights(store, run.weights, layout) as parent, store.writing() as blob:
+    with (
+        _weights(store, run.weights, layout) as parent,
+        store.writing() as blob,
+        ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside,
+    ):
         blob.write(layout.header)
-        sha256 = hashlib.sha256(layout.header)
+        sha256 = _Sha256Beside(beside, layout.header)
         for block, weights in parent:
             stepped = step.take(block, weights, total.mean(block))
             if not np.isfinite(stepped).all():
@@ -81,6 +86,26 @@ def _put_mean(tail_sum: NDArray[np.float64], run: Run, store: WeightStore) -> We
         for block in blocks(tail_sum.size):
             blob.write(tail_mean(tail_sum[block], length).data.cast("B"))
         return blob.keep()
+
+
+class _Sha256Beside:
+    """A digest of which a thread reckons one block while the next one is made."""
+
+    def __init__(self, thread: ThreadPoolExecutor, beginning: bytes) -> None:
+        self._thread = thread
+        self._hasher = hashlib.sha256(beginning)
+        self._last: Future[None] = Future()
+        self._last.set_result(None)
+
+    def update(self, data: memoryview) -> None:
+        """Take bytes that nobody changes any more."""
+        self._last.result()
+        self._last = self._thread.submit(self._hasher.update, data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all of them."""
+        self._last.result()
+        return self._hasher.hexdigest()
 
 
 def _sha256(store: WeightStore, digest: WeightsId) -> str:

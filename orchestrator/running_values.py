@@ -1,12 +1,12 @@
 """Whether an update's values can be added, and their norm: seen piece by piece as they come.
 
-Each piece is looked at while it lies in the processor's cache, and nothing is decoded for it.
+Each piece is looked at while it lies in the processor's cache, and nothing is decoded for that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from common.update_form import UpdateForm
 
+EVERY_VALUE_FITS = "values that do not fit all fit"
 _LIMIT_BITS = np.float32(LIMIT).view(np.uint32)  # floats of one sign are ordered as their bits are
 
 
@@ -44,12 +45,12 @@ class RunningValues:
         self._parts = list(reversed(_parts(form)))
         self._left = self._parts[-1].byte_length
         self._rest = b""  # of a value that a piece broke off
-        self._norm = RunningNorm(form.wire_format)
-        self.all_fit = True  # so far
+        self._norm = RunningNorm(form.wire_format, self._parts[0].fit)
+        self._scales_fit = True  # so far
 
-    def norm(self) -> float:
-        """Return the L2 norm of all values, once all were seen and fit."""
-        return self._norm.value()
+    def norm(self) -> float | None:
+        """Return the L2 norm of all values, once all were seen; None: not all can be added."""
+        return self._norm.value() if self._scales_fit else None
 
     def see(self, data: memoryview) -> None:
         """Look at the bytes that come next."""
@@ -67,16 +68,18 @@ class RunningValues:
         whole = len(data) - len(data) % np.dtype(part.kind).itemsize
         self._rest = bytes(data[whole:])
         values = np.frombuffer(data[:whole], dtype=part.kind)
-        self.all_fit = self.all_fit and part.fit(values)
-        if self.all_fit:  # while they lie in the cache
-            (self._norm.see_scales if part.is_scales else self._norm.see)(values)
+        if part.is_scales:
+            self._scales_fit = self._scales_fit and part.fit(values)
+            self._norm.see_scales(values)
+        elif self._scales_fit:
+            self._norm.see(values)
 
     def _next_part(self) -> None:
         self._parts.pop()
         self._left = self._parts[-1].byte_length if self._parts else 0
 
 
-def explain(data: NDArray[np.uint8], form: UpdateForm) -> None:
+def explain(data: NDArray[np.uint8], form: UpdateForm) -> NoReturn:
     """Raise what is wrong with values of which not all fit.
 
     Args:
@@ -89,21 +92,22 @@ def explain(data: NDArray[np.uint8], form: UpdateForm) -> None:
     """
     if form.wire_format is WireFormat.INT8:
         _explain_int8(data, form)
-        return
     for check in (check_finite, check_range):
         for block in blocks(form.size):
             values = np.empty(min(block.stop, form.size) - block.start, dtype=np.float32)
             decode_block(data, form.wire_format, form.size, block.start, values)
             check(values, form.layout, block.start)
+    raise AssertionError(EVERY_VALUE_FITS)
 
 
-def _explain_int8(data: NDArray[np.uint8], form: UpdateForm) -> None:
+def _explain_int8(data: NDArray[np.uint8], form: UpdateForm) -> NoReturn:
     scales = data[pieces(form.wire_format, form.size, 0, form.size)[0]].view("<f4")
     if not (finite := np.isfinite(scales)).all():
         raise NotFinite(form.layout.tensor_at(int(np.argmin(finite)) * SCALED))
     check_encoded(data, form.wire_format, form.size)
     if not (fit := _below_limit(scales)).all():
         raise OutOfRange(form.layout.tensor_at(int(np.argmin(fit)) * SCALED))
+    raise AssertionError(EVERY_VALUE_FITS)
 
 
 def _parts(form: UpdateForm) -> tuple[_Part, ...]:

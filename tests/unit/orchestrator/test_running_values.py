@@ -38,7 +38,7 @@ def all_fit(data: np.ndarray, form: UpdateForm, cuts: list[int]) -> bool:
     seen, edges = RunningValues(form), [0, *sorted(cuts), data.size]
     for start, stop in pairwise(edges):
         seen.see(data.data[start:stop])
-    return seen.all_fit
+    return seen.norm() is not None
 
 
 @given(FORMATS, CUTS)
@@ -88,6 +88,18 @@ def test_what_cannot_be_added_is_seen_and_named(what, cut):
     # value 510 lies in 'b', and the third of int8's blocks begins there
     named = {NotFinite: "'b'", OutOfRange: "'b'", MalformedEncoding: "int8"}[error]
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, BLOCK // 2, BLOCK - 1, BLOCK, 2 * BLOCK + 299])
+@pytest.mark.parametrize("what", ["float32 NaN", "bfloat16 NaN", "float32 too large", "int8 step"])
+def test_one_value_among_many_is_seen_wherever_it_lies(what, place):
+    wire_format, _, value, _ = BAD[what]
+    sent = update(wire_format, WIDE)
+    data, raw = sent.encoded.copy(), np.frombuffer(value.tobytes(), np.uint8)
+    begin = data.size - (WIDE.size - place) * raw.size
+    data[begin : begin + raw.size] = raw
+    assert not all_fit(data, sent.form, [])
+    assert not all_fit(data, sent.form, [data.size // 2 + 1])
 
 
 @pytest.mark.parametrize(
