@@ -134,6 +134,7 @@ class Agent:
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
         self._published: dict[RunId, int] = {}  # rounds after which the record was looked at
+        self._look_is_due = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -147,6 +148,7 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._work())
+                tasks.create_task(self._look_when_due())
                 for each in self._beside:
                     tasks.create_task(each())
         except ExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what it raises
@@ -229,6 +231,12 @@ class Agent:
             if len(self._published) >= MOST_SUBJECTS:
                 self._published.clear()  # of runs that nobody ends: it costs a look more
             self._published[news.run_id] = news.published_round
+            self._look_is_due.set()
+
+    async def _look_when_due(self) -> None:
+        """Look at the record beside the work: no round waits for it."""
+        while await self._look_is_due.wait():
+            self._look_is_due.clear()
             await self._look_at_record()
 
     async def _look_at_record(self) -> None:

@@ -213,7 +213,8 @@ class Orchestrator:
             case PassDeadline():
                 self.runs.record(live, *map(UpdateLost, step.lost), DeadlinePassed())
             case Publish():
-                await self._make(live, partial(publish, live.run, live.sum, self._weights))
+                made = partial(publish, live.run, live.sum, self._weights, self.submissions.helpers)
+                await self._make(live, made)
             case Complete():
                 await self._make(live, partial(complete, live.run, self._weights))
 

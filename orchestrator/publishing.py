@@ -7,7 +7,7 @@ server's optimiser remembers, no array of the model's size is in memory.
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from orchestrator.server_optimizer import OptimizerState, ServerStep, tail_lengt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
@@ -37,9 +38,13 @@ class SumIncomplete(RuntimeError):
 
 
 def publish(
-    run: Run, total: Accumulator | None, store: WeightStore
+    run: Run, total: Accumulator | None, store: WeightStore, helpers: Executor | None = None
 ) -> RoundPublished | RoundAbandoned:
-    """Step the server's optimiser on the mean; return the event that names what is durable now."""
+    """Step the server's optimiser on the mean; return the event that names what is durable now.
+
+    A thread of `helpers`, if there are any, reckons one digest while the caller's reckons the
+    other.
+    """
     received = frozenset() if run.round is None else frozenset(run.round.received)
     if total is None or total.members != received:
         raise SumIncomplete(run.run_id)
@@ -51,13 +56,9 @@ def publish(
         published_round=run.published + 1,
         count=run.plan.rounds.count,
     )
-    with (
-        _weights(store, run.weights, layout) as parent,
-        store.writing() as blob,
-        ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside,
-    ):
+    sha256 = _Sha256Beside(helpers, layout.header)
+    with _weights(store, run.weights, layout) as parent, store.writing() as blob:
         blob.write(layout.header)
-        sha256 = _Sha256Beside(beside, layout.header)
         for block, weights in parent:
             stepped = step.take(block, weights, total.mean(block))
             if not np.isfinite(stepped).all():
@@ -89,10 +90,10 @@ def _put_mean(tail_sum: NDArray[np.float64], run: Run, store: WeightStore) -> We
 
 
 class _Sha256Beside:
-    """A digest of which a thread reckons one block while the next one is made."""
+    """A digest of which a helper, if there is one, reckons a block while the next one is made."""
 
-    def __init__(self, thread: ThreadPoolExecutor, beginning: bytes) -> None:
-        self._thread = thread
+    def __init__(self, helpers: Executor | None, beginning: bytes) -> None:
+        self._helpers = helpers
         self._hasher = hashlib.sha256(beginning)
         self._last: Future[None] = Future()
         self._last.set_result(None)
@@ -100,7 +101,10 @@ class _Sha256Beside:
     def update(self, data: memoryview) -> None:
         """Take bytes that nobody changes any more."""
         self._last.result()
-        self._last = self._thread.submit(self._hasher.update, data)
+        if self._helpers is None:
+            self._hasher.update(data)
+        else:
+            self._last = self._helpers.submit(self._hasher.update, data)
 
     def hexdigest(self) -> str:
         """Return the digest of all of them."""

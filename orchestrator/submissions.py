@@ -89,8 +89,8 @@ class Submissions:
         self._room = room
         self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
-        self._helpers = ThreadPoolExecutor(FOLDING_THREADS, thread_name_prefix="add")
         self._folding = ThreadPoolExecutor(1, thread_name_prefix="fold")  # one sum, one thread
+        self.helpers = ThreadPoolExecutor(FOLDING_THREADS, thread_name_prefix="add")  # of that one
 
     def get_upload(self, gateway: GatewayId, key: UpdateKey, digest: str) -> UploadState:
         """Return how much of an update has arrived; raise what refuses the update."""
@@ -173,7 +173,7 @@ class Submissions:
         """Let the threads go."""
         self._checking.shutdown()
         self._folding.shutdown()
-        self._helpers.shutdown()
+        self.helpers.shutdown()
 
     @staticmethod
     def _receipt(
@@ -301,7 +301,7 @@ class Submissions:
         if live.sum is None:
             plan = live.run.plan
             total = sum(plan.weight(member) for member in state.invited)
-            memory, helpers = live.sum_memory, self._helpers
+            memory, helpers = live.sum_memory, self.helpers
             live.sum = Accumulator(plan.task.layout.size, total, memory=memory, helpers=helpers)
             live.sum_memory = live.sum.memory
         return live.sum
