@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from common.accounting import epsilon_at_bounds, rounded_up
 from common.bad_updates import Reputation, UpdateNorm
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from common.weights import Weights
     from tasks.task import Task
+
+
+NOISE = ("hyperparameters", "noise_multiplier")
 
 
 class EpsilonAboveTarget(RequestError):
@@ -77,8 +81,12 @@ def complete(fields: dict[str, Any], task: Task, labels: tuple[str, ...]) -> tup
     """Return the plan of `fields` with the task's part filled in, and its initial weights."""
     initial = weights_of(task.build_model(labels))
     spec = TaskSpec(name=task.name, digest=task.digest(), labels=labels, layout=initial.layout)
-    given = _with_guards(_with_noise(_with_maximum(fields)))
-    return Plan(**{**given, "task": spec, "initial_weights": initial.digest}), initial
+    given = {**_with_guards(_with_maximum(fields)), "task": spec, "initial_weights": initial.digest}
+    try:
+        return Plan(**given), initial
+    except ValidationError as error:
+        _raise_but_for_noise(error)
+    return Plan(**_with_noise(given)), initial
 
 
 def check_target(plan: Plan) -> None:
@@ -104,11 +112,25 @@ def _with_maximum(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "rounds": {"maximum": 2 * rounds["count"], **rounds}}
 
 
+def _raise_but_for_noise(error: ValidationError) -> None:
+    """Raise what is wrong beside noise that is not given: the search for it may take seconds."""
+    found = error.errors(include_url=False)
+    others = [each for each in found if (each["type"], each["loc"]) != ("missing", NOISE)]
+    if others:
+        lines = [
+            InitErrorDetails(
+                type=PydanticCustomError(each["type"], each["msg"]),
+                loc=each["loc"],
+                input=each["input"],
+            )
+            for each in others
+        ]
+        raise ValidationError.from_exception_data(error.title, lines)
+
+
 def _with_noise(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the least noise that meets the target, where the file gives none."""
-    given, privacy = fields.get("hyperparameters"), fields.get("privacy")
-    if not isinstance(given, dict) or "noise_multiplier" in given or not isinstance(privacy, dict):
-        return fields
+    """Fill in the least noise that meets the target."""
+    given, privacy = fields["hyperparameters"], fields["privacy"]
     try:
         noise = noise_for(
             float(privacy["target_epsilon"]),
@@ -116,6 +138,6 @@ def _with_noise(fields: dict[str, Any]) -> dict[str, Any]:
             steps=int(given["local_steps"]) * int(fields["rounds"]["count"]),
             delta=float(privacy["delta"]),
         )
-    except (KeyError, TypeError):
-        return fields  # the plan's own checks name what is missing
+    except (TypeError, ValueError):
+        return fields  # numbers that are written as no number of Python's: give the noise itself
     return {**fields, "hyperparameters": {**given, "noise_multiplier": noise}}

@@ -14,10 +14,11 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from tests.fuzz.target import Target
@@ -32,20 +33,18 @@ _COVERED = re.compile(r"cov: (\d+)")
 
 def fuzz(atheris: Any, target: Target, seconds: float) -> dict[str, Any]:
     """Fuzz a target in a child process; return what it comes to."""
-    with TemporaryDirectory(prefix=f"fuzz-{target.name}-") as name:
-        folder = Path(name)
-        for part in ("seeds", "found"):
-            (folder / part).mkdir()
-        for number, data in enumerate((*target.seeds, *target.found())):
-            (folder / "seeds" / str(number)).write_bytes(data)
-        child = os.fork()
-        if not child:
-            _in_child(atheris, target, seconds, folder)
-        _, status = os.waitpid(child, 0)
-        said = (folder / "log").read_text(errors="replace")
-        kept = [
-            str(target.keep(path.read_bytes())) for path in sorted((folder / "found").iterdir())
-        ]
+    folder = Path(mkdtemp(prefix=f"fuzz-{target.name}-"))
+    for part in ("seeds", "found"):
+        (folder / part).mkdir()
+    for number, data in enumerate((*target.seeds, *target.found())):
+        (folder / "seeds" / str(number)).write_bytes(data)
+    child = os.fork()
+    if not child:
+        _in_child(atheris, target, seconds, folder)
+    _, status = os.waitpid(child, 0)
+    said = (folder / "log").read_text(errors="replace")
+    kept = [str(target.keep(path.read_bytes())) for path in sorted((folder / "found").iterdir())]
+    shutil.rmtree(folder)
     counted = dict(_STATISTIC.findall(said))
     line = {
         "target": target.name,
@@ -61,7 +60,10 @@ def fuzz(atheris: Any, target: Target, seconds: float) -> dict[str, Any]:
 
 
 def _in_child(atheris: Any, target: Target, seconds: float, folder: Path) -> None:
-    """Fuzz, and never return: libFuzzer ends the process."""
+    """Fuzz, and never return: libFuzzer ends the process.
+
+    An error leaves as SystemExit, and libFuzzer keeps its input while the interpreter ends.
+    """
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(log, stream)

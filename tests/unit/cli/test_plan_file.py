@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from cli.plan_file import EpsilonAboveTarget, check_target, complete
 from common.accounting import PrivacyEvent, epsilon_pld
@@ -51,6 +52,14 @@ def test_a_plan_that_could_pass_its_target_at_its_bounds_is_refused():
     plan, _ = complete(fields(hyperparameters=given, bounds=bounds), TASK, LABELS)
     with pytest.raises(EpsilonAboveTarget, match=r"noise multiplier 8\.0.*raise the noise's floor"):
         check_target(plan)
+
+
+def test_what_else_is_wrong_is_said_before_noise_is_looked_for():
+    out_of_reach = {"delta": 1e-300, "target_epsilon": 1e-12}  # what the search would say
+    rounds = {"count": 4, "quorum": 0, "deadline_s": 10.0}
+    with pytest.raises(ValidationError, match="greater than 0") as caught:
+        complete(fields(rounds=rounds, privacy=out_of_reach), TASK, LABELS)
+    assert [error["loc"] for error in caught.value.errors()] == [("rounds", "quorum")]
 
 
 @pytest.mark.parametrize("missing", ["rounds", "privacy", "hyperparameters", "participants"])
