@@ -48,8 +48,6 @@ class RunningNorm:
         self._held = 0  # values in it
         self._total = 0.0
         self._all_fit = True  # so far
-        self._wide = np.empty(TOGETHER * BLOCK, dtype=np.float64)
-        self._narrow = np.empty(TOGETHER * BLOCK, dtype=np.float32)
         self._scales: list[Float32] = []
         self._squared_scales: NDArray[np.float64] | None = None
         self._rows = 0  # of SCALED steps that were seen
@@ -99,30 +97,21 @@ class RunningNorm:
         """Return the sum of squares of each block."""
         match self._format:
             case WireFormat.FLOAT32:
-                return self._sums_of_squares(elements.view("<f4"))
+                return _sums_of_squares(elements.view("<f4"))
             case WireFormat.BFLOAT16:
-                bits = self._narrow[: elements.size].view(np.uint32)
-                bits[:] = elements
+                bits = elements.astype(np.uint32)
                 bits <<= np.uint32(16)
-                return self._sums_of_squares(self._narrow[: elements.size])
+                return _sums_of_squares(bits.view(np.float32))
             case WireFormat.INT8:
                 starts = range(0, elements.size, BLOCK)
                 return [self._of_steps(elements[start : start + BLOCK]) for start in starts]
-
-    def _sums_of_squares(self, values: Float32) -> list[float]:
-        wide = self._wide[: values.size]
-        with np.errstate(invalid="ignore"):  # of what is not a number
-            np.copyto(wide, values)
-            np.multiply(wide, wide, out=wide)
-        rows = wide.reshape(-1, min(BLOCK, wide.size))
-        return [float(of_block) for of_block in np.add.reduce(rows, axis=1)]
 
     def _of_steps(self, steps: NDArray[np.int8]) -> float:
         if self._squared_scales is None:
             self._squared_scales = np.square(np.concatenate(self._scales), dtype=np.float64)
             self._scales = []
         count = -(-steps.size // SCALED)
-        rows = self._narrow[: count * SCALED]
+        rows = np.empty(count * SCALED, dtype=np.float32)
         rows[steps.size :] = 0.0
         rows[: steps.size] = steps
         np.multiply(rows, rows, out=rows)
@@ -131,6 +120,15 @@ class RunningNorm:
         scales = self._squared_scales[self._rows : self._rows + count]
         self._rows += count
         return float(np.add.reduce(squares * scales))
+
+
+def _sums_of_squares(values: Float32) -> list[float]:
+    """Return the sum of each BLOCK; its memory is nobody's for long: uploads wait side by side."""
+    with np.errstate(invalid="ignore"):  # of what is not a number
+        wide = values.astype(np.float64)
+        np.multiply(wide, wide, out=wide)
+    rows = wide.reshape(-1, min(BLOCK, wide.size))
+    return [float(of_block) for of_block in np.add.reduce(rows, axis=1)]
 
 
 def _split(elements: NDArray[Any], place: int) -> tuple[NDArray[Any], NDArray[Any]]:

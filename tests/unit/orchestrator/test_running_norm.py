@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -61,6 +62,19 @@ def test_the_order_in_which_squares_are_added_is_written_down():
     for block in blocks:
         total += pairwise_sum(block)
     assert norm(sent, []) == norm(sent, [0.1, 0.7]) == math.sqrt(total)
+
+
+def test_an_update_that_waits_for_its_next_bytes_keeps_at_most_a_block():
+    sent, many = update(WireFormat.FLOAT32, 5 * BLOCK + 100), 20
+    tracemalloc.start()
+    try:
+        seen = [RunningValues(sent.form) for _ in range(many)]
+        for each in seen:
+            each.see(sent.encoded.data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < many * 4 * BLOCK
 
 
 def pairwise_sum(values: np.ndarray) -> float:
