@@ -13,7 +13,7 @@ from orchestrator.web import view
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FILTERS = (view.size, view.duration, view.words)
+FILTERS = (view.size, view.duration, view.words, view.member)
 
 
 def page(template: str, /, **values: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from common.hyperparameters import Hyperparameters, Overrides
 from common.protocol import Effective, Refusal
 from common.renyi import epsilon_renyi
+from common.tls import identity_of
 from orchestrator.rounds import Phase
 
 if TYPE_CHECKING:
@@ -215,3 +216,9 @@ def duration(seconds: float) -> str:
     if seconds < HOUR:
         return f"{seconds // MINUTE:.0f} min {seconds % MINUTE:.0f} s"
     return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
+
+
+def member(uri: str) -> str:
+    """Return who a URI of the federation names: role and name; anybody else as they are."""
+    found = identity_of(uri)
+    return uri if found is None else f"{found.role} {found.name}"
