@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ssl import SSLContext
 
 import httpx2
 
@@ -82,13 +83,13 @@ class Visitor:
 async def _parts(response: httpx2.Response) -> AsyncIterator[str]:
     async for line in response.aiter_lines():
         if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
+            yield "".join(json.loads(line.removeprefix("data: ")))
 
 
 @asynccontextmanager
-async def visitor(url: str) -> AsyncIterator[Visitor]:
+async def visitor(url: str, verify: SSLContext | bool = True) -> AsyncIterator[Visitor]:  # noqa: FBT001, FBT002 - httpx2's own
     """Lend somebody who is not signed in."""
-    async with httpx2.AsyncClient(base_url=url) as http:
+    async with httpx2.AsyncClient(base_url=url, verify=verify) as http:
         yield Visitor(http, url)
 
 
@@ -138,5 +139,3 @@ async def in_state(live: LiveRun, condition) -> None:
             if condition(live.run):
                 return
             await rung.wait()
-
-

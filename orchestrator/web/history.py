@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
+    Restarted,
     RoundAbandoned,
     RoundOpened,
     RoundPublished,
+    RunCancelled,
+    RunFailed,
     UpdateAccepted,
     UpdateLost,
     UpdateRefused,
@@ -52,14 +55,11 @@ def rows_after(rows: tuple[RoundRow, ...], events: Iterable[RunEvent]) -> tuple[
     """Return the rows once `events` have happened too."""
     made = list(rows)
     for event in events:
-        if isinstance(event, RoundOpened):
-            if made and made[-1].outcome == "open":
-                made[-1] = replace(made[-1], outcome="abandoned")
-            made.append(
-                RoundRow(event.number, event.attempt, len(event.invited), event.remaining_s)
-            )
-        elif made:
+        if made:
             made[-1] = _after(made[-1], event)
+        if isinstance(event, RoundOpened):
+            invited, began_s = len(event.invited), event.remaining_s
+            made.append(RoundRow(event.number, event.attempt, invited, began_s))
     return tuple(made)
 
 
@@ -71,12 +71,19 @@ def _after(row: RoundRow, event: RunEvent) -> RoundRow:
             return replace(row, lost=row.lost + 1)
         case DeadlinePassed():
             return replace(row, took_s=row.began_s)
+        case Restarted():
+            return replace(row, received=0)  # it comes again
         case RoundPublished():
             return replace(row, outcome="published", received=len(event.members))
-        case RoundAbandoned():
-            return replace(row, outcome=f"abandoned: {event.reason}")
         case _:
-            return row
+            return replace(row, outcome=_outcome(row, event))
+
+
+def _outcome(row: RoundRow, event: RunEvent) -> str:
+    if isinstance(event, RoundAbandoned):
+        return f"abandoned: {event.reason}"
+    is_over = isinstance(event, RoundOpened | RunFailed | RunCancelled)
+    return "abandoned" if is_over and row.outcome == "open" else row.outcome
 
 
 def _answered(

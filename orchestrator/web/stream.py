@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 PAUSE_S = 0.2  # between two messages: what happens meanwhile is told together
-TICK_S = 1.0  # what no event tells of, such as bytes that came
+TICK_S = 0.5  # what no event tells of, such as bytes that came
 ENDED_S = 60.0  # that a run which has ended is followed, for scores that come afterwards
 
 
@@ -42,14 +42,14 @@ async def changes(follow: Follow) -> AsyncIterator[bytes]:
             return  # the browser comes again, and is told why
         fresh = {name: each for name, each in parts.items() if sent.get(name) != each}
         if fresh:
-            yield _message("parts", "".join(fresh.values()))
+            yield _message("parts", list(fresh.values()))
             sent, quiet_s = parts, 0.0
         await asyncio.sleep(PAUSE_S)
         await _first_of(bell, follow.closing)
         quiet_s = quiet_s + TICK_S if follow.has_ended() and not bell.is_set() else 0.0
         yield b": still here\n\n"  # so that a reader who went is noticed
     if quiet_s >= ENDED_S:
-        yield _message("end", "")
+        yield _message("end", [])
 
 
 async def _first_of(*events: asyncio.Event) -> None:
@@ -62,5 +62,5 @@ async def _first_of(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _message(kind: str, data: str) -> bytes:
+def _message(kind: str, data: list[Markup]) -> bytes:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()

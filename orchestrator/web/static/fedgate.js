@@ -27,9 +27,10 @@ function replace(old, fresh) {
 
 events.addEventListener("parts", (event) => {
   const begun = performance.now();
-  const made = document.createElement("template");
-  made.innerHTML = JSON.parse(event.data);
-  for (const fresh of [...made.content.children]) {
+  for (const part of JSON.parse(event.data)) {
+    const made = document.createElement("template"); // one for each: a row stands beside rows alone
+    made.innerHTML = part.trim();
+    const fresh = made.content.firstElementChild;
     const old = document.getElementById(fresh.id);
     if (old) replace(old, fresh);
   }
