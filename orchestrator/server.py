@@ -300,8 +300,8 @@ async def _showing(services: _Services) -> AsyncIterator[str | None]:
     from orchestrator.web.guard import Guard  # noqa: PLC0415
     from orchestrator.web.server import serving_page  # noqa: PLC0415
 
-    callers, quotas = services.members.callers, services.quotas
-    guard = Guard(config.federation, services.page, callers, quotas)
+    callers, refused = services.members.callers, services.orchestrator.refused_callers
+    guard = Guard(config.federation, services.page, callers, services.quotas, refused)
     async with serving_page(web, config, services.orchestrator, guard, services.four_eyes) as url:
         yield url
 

@@ -75,8 +75,15 @@ class Guard:
     """Tells who sends a request, and lets in whom the table of roles does."""
 
     def __init__(
-        self, federation: str, sessions: WebSessions, callers: Callers, quotas: Quotas
+        self,
+        federation: str,
+        sessions: WebSessions,
+        callers: Callers,
+        quotas: Quotas,
+        refused: Refusals,
     ) -> None:
+        """Put on record in `refused` whoever asks for what they may not."""
+        self._refused = refused
         self.federation = federation
         self.sessions = sessions
         self._callers = callers
@@ -91,7 +98,7 @@ class Guard:
         return f"fedgate-{place.rpartition(':')[2]}"
 
     @asynccontextmanager
-    async def call(self, request: Request, method: str, refused: Refusals) -> AsyncIterator[Visit]:
+    async def call(self, request: Request, method: str) -> AsyncIterator[Visit]:
         """Lend the visit of somebody who may call `method`; another one goes on record.
 
         Raises:
@@ -106,7 +113,9 @@ class Guard:
         except PermissionRefused as error:
             who = _somebody(session.person, self.federation)
             self._quotas.count(who)
-            refused.note(who.uri, Action.CALL, {"method": method, "reason": type(error).__name__})
+            self._refused.note(
+                who.uri, Action.CALL, {"method": method, "reason": type(error).__name__}
+            )
             raise
         async with self._callers.again(session.origin, caller):
             with self._quotas.call(caller, brings_body=False):

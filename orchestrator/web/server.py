@@ -71,6 +71,7 @@ def _server(config: OrchestratorConfig, web: WebSettings, site: Site) -> uvicorn
         interface="asgi3",
         log_config=None,
         access_log=False,
+        log_level="error",  # what strangers send amiss is no news
         server_header=False,
         proxy_headers=False,
         limit_concurrency=MOST_CONNECTIONS,

@@ -55,12 +55,12 @@ class Site:
 
     async def runs(self, request: Request) -> Response:
         """Show every run, the newest first."""
-        async with self._visit(request, LIST_RUNS) as visit:
+        async with self.guard.call(request, LIST_RUNS) as visit:
             return self._html(visit, "runs", parts=await self.board.list_of_runs())
 
     async def run(self, request: Request) -> Response:
         """Show a run as it goes."""
-        async with self._visit(request, WATCH_RUN) as visit:
+        async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             parts, run = await self.board.fragments(live), live.run
             may_cancel = not run.has_ended and visit.may(CANCEL_RUN, self.guard.federation)
@@ -68,14 +68,14 @@ class Site:
 
     async def rounds(self, request: Request) -> Response:
         """Show how every round of a run went."""
-        async with self._visit(request, WATCH_RUN) as visit:
+        async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             rows = tuple(reversed(await self.board.rounds(live)))
             return self._html(visit, "rounds", run=live.run, rounds=rows)
 
     async def card(self, request: Request) -> Response:
         """Hand out what there is to know of a run's model, as JSON or Markdown."""
-        async with self._visit(request, WATCH_RUN):
+        async with self.guard.call(request, WATCH_RUN):
             live = self.orchestrator.runs.get(_run_id(request))
             if live.run.model is None:
                 raise NoModel(live.run.run_id)
@@ -90,13 +90,13 @@ class Site:
 
     async def ask_to_cancel(self, request: Request) -> Response:
         """Ask once more before a run is cancelled."""
-        async with self._visit(request, CANCEL_RUN) as visit:
+        async with self.guard.call(request, CANCEL_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             return self._html(visit, "cancel", run=live.run)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a run, as CancelRun does."""
-        async with self._visit(request, CANCEL_RUN) as visit:
+        async with self.guard.call(request, CANCEL_RUN) as visit:
             await self.guard.signed_form(request, visit.session)
             run_id, actor = _run_id(request), visit.caller.uri
             self.four_eyes.look_at(visit.caller, CANCEL_RUN, pb.CancelRunRequest(run_id=run_id))
@@ -107,7 +107,7 @@ class Site:
 
     async def records(self, request: Request) -> Response:
         """Show a part of the audit log, the newest unless the request says after which record."""
-        async with self._visit(request, LIST_RECORDS) as visit:
+        async with self.guard.call(request, LIST_RECORDS) as visit:
             audit = self.orchestrator.audit
             newest = max(0, audit.length() - PAGE)
             asked = request.query_params.get("after", "")
@@ -146,7 +146,7 @@ class Site:
     @asynccontextmanager
     async def following_run(self, request: Request) -> AsyncIterator[Follow]:
         """Lend what follows a run inside the block."""
-        async with self._visit(request, WATCH_RUN) as visit:
+        async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             with self._counted(visit.session):
                 yield Follow(
@@ -160,7 +160,7 @@ class Site:
     @asynccontextmanager
     async def following_runs(self, request: Request) -> AsyncIterator[Follow]:
         """Lend what follows the list of runs inside the block."""
-        async with self._visit(request, LIST_RUNS) as visit:
+        async with self.guard.call(request, LIST_RUNS) as visit:
             with self._counted(visit.session):
                 yield Follow(
                     look=self.board.list_of_runs,
@@ -169,9 +169,6 @@ class Site:
                     goes_on=lambda: self.guard.sessions.goes_on(visit.session),
                     closing=self.closing,
                 )
-
-    def _visit(self, request: Request, method: str) -> Any:
-        return self.guard.call(request, method, self.orchestrator.refused_callers)
 
     def _html(self, visit: Visit, name: str, **values: Any) -> HTMLResponse:
         may_read = visit.may(LIST_RECORDS, self.guard.federation)
