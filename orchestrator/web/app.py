@@ -78,7 +78,8 @@ def app_of(site: Site) -> ASGIApp:
         Route("/runs/{run_id}", site.run),
         Route("/runs/{run_id}/events", _Events(site.following_run)),
         Route("/runs/{run_id}/rounds", site.rounds),
-        Route("/runs/{run_id}/model.{kind}", site.card),
+        Route("/runs/{run_id}/model.json", site.card),
+        Route("/runs/{run_id}/model.md", site.card),
         Route("/runs/{run_id}/cancel", site.ask_to_cancel),
         Route("/runs/{run_id}/cancel", site.cancel, methods=["POST"]),
         Route("/records", site.records),
@@ -154,9 +155,6 @@ class _Sealed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         has_begun = False
 
         async def sealed(message: Message) -> None:

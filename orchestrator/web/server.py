@@ -111,14 +111,10 @@ def _listening_at(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(found[4][:2], family=found[0])
     except (OSError, OverflowError) as error:
-        raise AddressTaken(address) from error
+        raise AddressTaken(address, "web.address") from error
     listener.setblocking(False)
     return listener
 

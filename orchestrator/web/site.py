@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from common.audit import Action
+from common.audit import Action, RecordBroken
 from common.errors import ConflictError
 from common.ids import RunId
 from orchestrator.audit_log import PAGE
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from common.audit import Line, Record
     from orchestrator.four_eyes import FourEyes
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.board import Board
@@ -81,7 +82,7 @@ class Site:
                 raise NoModel(live.run.run_id)
             status = self.orchestrator.operations.status_of(live)
             card = await asyncio.to_thread(card_of, live.run, status)
-            kind = request.path_params["kind"]
+            kind = "json" if request.url.path.endswith(".json") else "md"
             name = f'attachment; filename="{live.run.run_id}-model.{kind}"'
             headers = {"content-disposition": name}
             if kind == "json":
@@ -113,7 +114,7 @@ class Site:
             asked = request.query_params.get("after", "")
             after = min(int(asked), newest) if _NUMBER.fullmatch(asked) else newest
             lines = await asyncio.to_thread(audit.records, after)
-            records = tuple(line.record for line in reversed(lines))
+            records = tuple(map(_record, reversed(lines)))
             older, newer = max(0, after - PAGE), min(after + PAGE, newest)
             places = {"after": after, "newest": newest, "older": older, "newer": newer}
             return self._html(visit, "records", records=records, **places)
@@ -194,6 +195,13 @@ class Site:
             httponly=True,
             samesite="strict",
         )
+
+
+def _record(line: Line) -> Record:
+    try:
+        return line.record
+    except ValueError as error:
+        raise RecordBroken(line.sequence, "it is not a record any more") from error
 
 
 def _run_id(request: Request) -> RunId:

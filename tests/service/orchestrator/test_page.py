@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from contextlib import AsyncExitStack
 from time import monotonic  # noqa: TID251 - the claim is about real seconds
 
 import pytest
+import tomli_w
+from pydantic import ValidationError
+from sqlalchemy import update as update_of
+from typer.testing import CliRunner
 
-from common.errors import ConflictError
+from cli.main import app as fedgate
+from common.errors import ConflictError, UnavailableError
 from common.membership import Member
 from common.protocol import RunState
 from common.tls import PEOPLE, Role
 from orchestrator.auth import PERMISSIONS
 from orchestrator.config import FourEyesSettings, Limits, WebSettings
+from orchestrator.database import AUDIT_RECORDS
+from orchestrator.server import listening
 from orchestrator.web.app import HEADERS
+from orchestrator.web.board import Board
 from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
 from orchestrator.web_sessions import LINK_S, MOST_SESSIONS, MOST_STREAMS
 from tests.fakes import plan_of
@@ -382,6 +391,17 @@ async def test_the_audit_log_is_shown_page_by_page(served, monkeypatch):
     assert strange == newest
 
 
+async def test_a_record_that_was_changed_is_named(served):
+    audit = served.server.orchestrator.audit
+    with audit._fence.writing() as connection:
+        second = AUDIT_RECORDS.c.sequence == 2
+        connection.execute(update_of(AUDIT_RECORDS).where(second).values(body=b"{}"))
+    async with signed_in(served, served.server, Role.AUDITOR, "ada") as ada:
+        answer = await ada.get("/records")
+    assert answer.status_code == 400
+    assert "record 2 of the audit log" in answer.text
+
+
 async def test_a_page_that_is_not_this_machines_alone_is_served_over_tls(paged, monkeypatch):
     monkeypatch.setattr(WebSettings, "is_loopback", False)
     async with paged.serving() as server:
@@ -413,3 +433,92 @@ async def test_a_restart_signs_everybody_out(paged):
             name = f"fedgate-{server.page_url.rpartition(':')[2]}"
             again.http.cookies.set(name, value)
         assert (await again.get("/")).status_code == 401
+
+
+async def test_a_renewed_certificate_is_shown_to_whoever_comes_next(paged, monkeypatch):
+    monkeypatch.setattr(WebSettings, "is_loopback", False)
+    async with paged.serving() as server:
+        place = ("127.0.0.1", int(server.page_url.rpartition(":")[2]))
+        before = await asyncio.to_thread(ssl.get_server_certificate, place)
+        fresh, held = paged.authority.issue(Role.ORCHESTRATOR, "orchestrator"), paged.config.tls
+        held.key.write_text("half written")
+        assert await asyncio.to_thread(ssl.get_server_certificate, place) == before
+        for name in ("certificate", "key"):
+            getattr(held, name).write_bytes(getattr(fresh, name).read_bytes())
+        assert await asyncio.to_thread(ssl.get_server_certificate, place) != before
+
+
+async def test_two_pages_cannot_have_one_address(served, tmp_path):
+    taken = served.server.page_url.removeprefix("http://")
+    changes = {"state": tmp_path / "other", "web": WebSettings(address=taken)}
+    with pytest.raises(UnavailableError, match=r"does another process\? Set `web.address`"):
+        async with listening(served.config.model_copy(update=changes)):
+            pass
+
+
+async def test_a_connection_on_which_nobody_asks_for_anything_is_closed(served, monkeypatch):
+    monkeypatch.setattr("orchestrator.web.server.FIRST_S", 0.05)
+    host, _, port = served.server.page_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_what_has_ended_is_followed_for_a_while_and_no_longer(served, olga, monkeypatch):
+    monkeypatch.setattr("orchestrator.web.stream.ENDED_S", 1.0)
+    served.server.orchestrator.operations.cancel_run(RUN)
+    async with asyncio.timeout(10), olga.http.stream("GET", f"/runs/{RUN}/events") as response:
+        text = (await response.aread()).decode()
+    assert text.endswith("event: end\ndata: []\n\n")
+
+
+async def test_a_bug_says_nothing_of_itself(olga, monkeypatch):
+    async def broken(_self, _live):
+        raise RuntimeError("the secret cause")
+
+    monkeypatch.setattr(Board, "fragments", broken)
+    answer = await olga.get(f"/runs/{RUN}")
+    assert answer.status_code == 500
+    assert "secret cause" not in answer.text
+    assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+
+
+async def test_links_and_forms_go_by_the_name_that_browsers_know(paged):
+    web = WebSettings(address="127.0.0.1:0", url="https://fed.example.org")
+    paged.config = paged.config.model_copy(update={"web": web})
+    async with paged.serving():
+        link = await link_of(paged, Role.OPERATOR, "olga")
+        place = paged.config.web_address_file.read_text()
+    assert link.startswith("https://fed.example.org/sign-in?token=")
+    assert place == "https://fed.example.org"
+
+
+def test_a_page_on_every_address_needs_a_name():
+    with pytest.raises(ValidationError, match="by which name"):
+        WebSettings(address="0.0.0.0:8080")
+    assert WebSettings(address="0.0.0.0:8080", url="https://fed.example.org:8080").url
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("10.0.0.1:1", False)],
+)
+def test_an_address_of_this_machine_alone_is_told_from_others(address, loopback):
+    assert WebSettings(address=address).is_loopback is loopback
+    scheme = "http" if loopback else "https"
+    assert WebSettings(address=address).own_url == f"{scheme}://{address}"
+
+
+async def test_the_command_prints_a_link_that_signs_in(served, tmp_path):
+    tls = dict(served.authority.issue(Role.VIEWER, "vera"))
+    settings = {"address": served.address, "tls": {name: str(file) for name, file in tls.items()}}
+    (tmp_path / "operator.toml").write_text(tomli_w.dumps(settings))
+    asked = ["web", "link", "--config", str(tmp_path / "operator.toml")]
+    shown = await asyncio.to_thread(CliRunner().invoke, fedgate, asked)
+    told = await asyncio.to_thread(CliRunner().invoke, fedgate, [*asked, "--format", "json"])
+    assert shown.exit_code == told.exit_code == 0
+    links = [shown.stdout.split()[-1], json.loads(told.stdout.splitlines()[-1])["url"]]
+    async with visitor(served.server.page_url) as vera:
+        for link in links:
+            assert "Sign in as vera" in (await vera.get(link)).text
