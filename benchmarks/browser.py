@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+PATIENCE_S = 60.0
 
 
 def started(width: int, height: int) -> webdriver.Chrome:
@@ -26,9 +28,10 @@ def started(width: int, height: int) -> webdriver.Chrome:
 
 
 def sign_in(browser: webdriver.Chrome, link: str) -> None:
-    """Open a link of `fedgate web link` and use it."""
+    """Open a link of `fedgate web link` and use it; return once the list of runs is there."""
     browser.get(link)
     browser.find_element(By.CSS_SELECTOR, "main button").click()
+    WebDriverWait(browser, PATIENCE_S).until(lambda seen: seen.find_elements(By.ID, "going-on"))
 
 
 def picture(browser: webdriver.Chrome, path: Path, height: int) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -96,11 +97,7 @@ class WebSettings(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether nobody but this machine can come here."""
-        host = self.address.rpartition(":")[0].strip("[]")
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return _is_loopback(self.address.rpartition(":")[0].strip("[]"))
 
     @property
     def own_url(self) -> str:
@@ -115,7 +112,22 @@ class WebSettings(BaseModel):
                 'browsers come here, such as url = "https://fed.example.org:8080"'
             )
             raise ValueError(msg)
+        seen = urlsplit(self.own_url)
+        if seen.scheme == "http" and not _is_loopback(seen.hostname or ""):
+            msg = (
+                f"url {self.url} leads sessions over the network in the clear: let it begin with "
+                "https, and a proxy speak TLS if the page's own certificate does not suit"
+            )
+            raise ValueError(msg)
         return self
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, and nobody else's to call."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Enrolment(BaseModel):

@@ -257,15 +257,15 @@ class Operations:
             raise UnknownWeights(scores.weights)
         self._runs.record(live, ScoresRecorded(scores), actor=actor)
 
-    def _ended(self) -> dict[RunId, RunStatus]:
-        observed = Observed(self._runs.presence.connected, 0.0, 0, 0)
-        return {run.run_id: status_of(run, observed) for run in self._runs.ended()}
-
     def status_of(self, live: LiveRun) -> RunStatus:
         """Return the state of a run as its operator sees it."""
         remaining_s = 0.0 if live.run.has_ended else self._runs.remaining_s(live)
         traffic = (live.bytes_received, live.bytes_sent)
         return status_of(live.run, Observed(self._runs.presence.connected, remaining_s, *traffic))
+
+    def _ended(self) -> dict[RunId, RunStatus]:
+        observed = Observed(self._runs.presence.connected, 0.0, 0, 0)
+        return {run.run_id: status_of(run, observed) for run in self._runs.ended()}
 
     def _is_started(self, run_id: RunId, digest: PlanId) -> bool:
         try:

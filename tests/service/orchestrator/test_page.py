@@ -500,6 +500,14 @@ def test_a_page_on_every_address_needs_a_name():
     assert WebSettings(address="0.0.0.0:8080", url="https://fed.example.org:8080").url
 
 
+@pytest.mark.parametrize("url", ["http://fed.example.org", "http://10.0.0.1:8080"])
+def test_no_session_goes_over_the_network_in_the_clear(url):
+    with pytest.raises(ValidationError, match="in the clear"):
+        WebSettings(url=url)
+    for own in ("http://localhost:9000", "http://127.0.0.1", "http://[::1]", "https://fed.org"):
+        assert WebSettings(url=own).own_url == own
+
+
 @pytest.mark.parametrize(
     ("address", "loopback"),
     [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("10.0.0.1:1", False)],
