@@ -15,14 +15,14 @@ from orchestrator.web import view
 from orchestrator.web.chart import chart_of
 from orchestrator.web.history import RoundRow, rows_after
 from orchestrator.web.pages import fragment
-from orchestrator.web.view import Seen
+from orchestrator.web.view import Seen, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markupsafe import Markup
 
-    from common.ids import RunId
+    from common.ids import GatewayId, RunId
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.operations import Operations
 
@@ -40,6 +40,8 @@ class _Kept:
     rounds: tuple[RoundRow, ...] = ()
     version: tuple[object, ...] = ()
     fragments: Fragments = field(default_factory=dict)
+    sent: dict[GatewayId, int] = field(default_factory=dict)  # as it was shown last, and
+    shown_at: float = 0.0  # when
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -65,7 +67,7 @@ class Board:
         async with kept.making:
             if (version := self._version(live)) != kept.version:
                 rounds = await self._rounds(live, kept)
-                seen = self._seen(live, rounds)
+                seen = self._seen(live, kept, rounds)
                 made = await asyncio.to_thread(lambda: dict(_made(seen)))
                 kept.fragments, kept.version = made, version
             return kept.fragments
@@ -103,11 +105,18 @@ class Board:
         seconds = 0 if live.run.has_ended else int(self._runs.remaining_s(live))
         return live.recorded, self._runs.presence, seconds, live.bytes_received, live.bytes_sent
 
-    def _seen(self, live: LiveRun, rounds: tuple[RoundRow, ...]) -> Seen:
-        state, sent = live.run.round, {}
-        if state is not None:
+    def _seen(self, live: LiveRun, kept: _Kept, rounds: tuple[RoundRow, ...]) -> Seen:
+        counted: dict[GatewayId, int] = {}
+        if (state := live.run.round) is not None:
             opening = (state.number, state.attempt)
-            sent = {name: live.round_bytes.of(name, opening) for name in state.invited}
+            counted = {name: live.round_bytes.of(name, opening) for name in state.invited}
+        now = asyncio.get_running_loop().time()
+        passed_s, before = now - kept.shown_at, kept.sent
+        sent = {
+            name: Sent(count, max(0, count - before.get(name, 0)) / passed_s if passed_s else 0.0)
+            for name, count in counted.items()
+        }
+        kept.sent, kept.shown_at = counted, now
         return Seen(live.run, self._operations.status_of(live), sent, rounds)
 
 

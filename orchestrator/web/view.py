@@ -28,12 +28,23 @@ MINUTE, HOUR = 60.0, 3600.0
 
 
 @dataclass(frozen=True)
+class Sent:
+    """What has come of a gateway's update for a round, and how fast it comes."""
+
+    count: int = 0  # bytes, repeats counted
+    per_s: float = 0.0  # bytes, of late
+
+
+NOTHING_SENT = Sent()
+
+
+@dataclass(frozen=True)
 class Seen:
     """A run at one moment, with what of it is not in its journal."""
 
     run: Run
     status: RunStatus
-    sent: Mapping[GatewayId, int]  # bytes of updates for the round that is open
+    sent: Mapping[GatewayId, Sent]  # of updates for the round that is open
     rounds: tuple[RoundRow, ...]
 
 
@@ -89,10 +100,20 @@ def _place(seen: Seen, gateway: GatewayStatus) -> Place:
         return Place("refused the plan", "bad", _reason(gateway.answer))
     if seen.run.round is None:
         return Place("accepted the plan", "quiet")
-    return _in_round(seen.run.round, gateway, seen.sent.get(gateway.gateway, 0))
+    return _in_round(seen.run.round, gateway, _sent(seen, gateway.gateway))
 
 
-def _in_round(state: Round, gateway: GatewayStatus, sent: int) -> Place:
+def _sent(seen: Seen, gateway: GatewayId) -> str:
+    """Return what has come of an update, for people to read; empty if nothing has."""
+    sent, whole = seen.sent.get(gateway, NOTHING_SENT), seen.run.plan.update_form.byte_length
+    if not sent.count:
+        return ""
+    of = f" of {size(whole)}" if sent.count <= whole else ""
+    speed = f", {size(round(sent.per_s))} a second" if sent.per_s >= 1 else ""
+    return f"{size(sent.count)}{of}{speed}"
+
+
+def _in_round(state: Round, gateway: GatewayStatus, sent: str) -> Place:
     name = gateway.gateway
     if name not in state.invited:
         return Place("not invited", "quiet")
@@ -103,9 +124,9 @@ def _in_round(state: Round, gateway: GatewayStatus, sent: int) -> Place:
     return _at_work(gateway, sent, is_awaited=name in state.awaited)
 
 
-def _at_work(gateway: GatewayStatus, sent: int, *, is_awaited: bool) -> Place:
+def _at_work(gateway: GatewayStatus, sent: str, *, is_awaited: bool) -> Place:
     if sent:
-        return Place("uploading", "busy", size(sent))
+        return Place("uploading", "busy", sent)
     if is_awaited:
         return Place("must send again", "busy", "the orchestrator was restarted")
     return Place("training", "busy") if gateway.connected else Place("away", "bad")

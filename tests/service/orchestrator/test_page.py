@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cli.main import app as fedgate
 from common.errors import ConflictError, UnavailableError
 from common.membership import Member
-from common.protocol import RunState
+from common.protocol import Chunk, RunState
 from common.tls import PEOPLE, Role
 from orchestrator.auth import PERMISSIONS
 from orchestrator.config import FourEyesSettings, Limits, WebSettings
@@ -315,6 +315,27 @@ async def test_what_happens_is_told_within_a_second(served, olga, sites):
                 break
         assert monotonic() - begun < SOON_S
         assert f'id="gw-{SITES[2]}"' not in part, "a row that has not changed was sent"
+
+
+async def test_an_upload_is_followed_while_it_comes(served, olga, sites):
+    released, live = asyncio.Event(), live_run(served)
+    data = sites[0].body(1)
+
+    async def halting():
+        yield Chunk(0, data[:100])
+        await released.wait()
+        yield Chunk(100, data[100:])
+
+    async with olga.events(f"/runs/{RUN}/events") as parts:
+        header = await sites[0].header(RUN, 1, live.run.round.parent, data)
+        sending = asyncio.create_task(sites[0].client.submit_update(header, halting()))
+        async with asyncio.timeout(10):
+            async for part in parts:
+                if ">uploading<" in part:
+                    break
+        released.set()
+        await sending
+    assert f"100 B of {len(data)} B" in part
 
 
 async def test_a_new_run_is_in_the_list_soon(served, olga):

@@ -168,6 +168,14 @@ def _looked_at(
     return found
 
 
+async def test_axe_finds_nothing_serious_in_the_audit_log(watched, browser):
+    link = await link_of(watched, Role.AUDITOR, "ada")
+    await asyncio.to_thread(_sign_in, browser, link)
+    url = watched.server.page_url
+    found = await asyncio.to_thread(_looked_at, browser, url, ("/records",), "dark", "phone")
+    assert found == {"/records": ([], True)}
+
+
 async def test_without_javascript_the_same_is_there_and_it_is_loaded_again(watched, browser):
     page = f"{watched.server.page_url}/runs/{RUN}"
     text, refreshes = await asyncio.to_thread(_without_script, browser, page)

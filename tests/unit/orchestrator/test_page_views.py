@@ -46,7 +46,7 @@ def seen(
     state: Round | None,
     *,
     answer: Effective | Refusal | None = EFFECTIVE,
-    sent: int = 0,
+    sent: view.Sent = view.NOTHING_SENT,
     connected: bool = True,
 ) -> view.Seen:
     """Return a run of gateways a and b, of which a has answered."""
@@ -66,7 +66,7 @@ def seen(
         (seen(replace(OPEN, invited=frozenset({B}))), "not invited"),
         (seen(OPEN), "training"),
         (seen(OPEN, connected=False), "away"),
-        (seen(OPEN, sent=2048), "uploading"),
+        (seen(OPEN, sent=view.Sent(100)), "uploading"),
         (seen(replace(OPEN, awaited={A: UPDATE})), "must send again"),
         (seen(replace(OPEN, received={A: UPDATE})), "in"),
         (seen(replace(OPEN, set_aside={A: UPDATE})), "set aside"),
@@ -79,6 +79,18 @@ def seen(
 )
 def test_a_gateway_stands_where_the_round_says(situation, word):
     assert view.gateway_rows(situation)[0].place.word == word
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (view.Sent(100), "100 B of 188 B"),
+        (view.Sent(100, 50.4), "100 B of 188 B, 50 B a second"),
+        (view.Sent(300, 2048.0), "300 B, 2.0 KiB a second"),  # it was sent again
+    ],
+)
+def test_an_upload_says_how_much_has_come_and_how_fast(sent, said):
+    assert view.gateway_rows(seen(OPEN, sent=sent))[0].place.why == said
 
 
 @pytest.mark.parametrize("rounds", [1, 10, 200])
