@@ -87,6 +87,13 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
+        "page",
+        ("benchmarks.page",),
+        of=("rounds", "gateways"),
+        metrics=("work_median_ms", "work_p99_ms"),
+        on_request=True,
+    ),
+    Benchmark(
         "wide_area",
         ("benchmarks.wide_area",),
         of=("link_mbit", "rtt_ms", "window_mib", "mib", "direction"),

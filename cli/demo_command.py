@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.console import Format, FormatOption, emit_json
+from common.console import ERRORS, Format, FormatOption, emit_json
 from common.plan import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cli.demo.result import DemoResult
     from cli.demo.settings import DemoSettings
@@ -39,6 +41,9 @@ def demo(  # noqa: PLR0913 - options of a command line
     keep: Annotated[
         Path | None, typer.Option(help="Keep keys, settings, state and logs in this new folder.")
     ] = None,
+    open_page: Annotated[  # noqa: FBT002 - an option of a command line
+        bool, typer.Option("--open", help="Open the page in a browser, and keep it afterwards.")
+    ] = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Train a private federation on this machine: an orchestrator, gateways, an evaluator."""
@@ -52,7 +57,10 @@ def demo(  # noqa: PLR0913 - options of a command line
         data_dir=data_dir,
     )
     with _folder(keep) as folder:
-        result = asyncio.run(_run(settings, folder, out))
+        asyncio.run(_run(settings, folder, out, partial(_print, output), open_page=open_page))
+
+
+def _print(output: Format, result: DemoResult) -> None:
     if output is Format.JSON:
         emit_json(result)
     else:
@@ -70,7 +78,14 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def _run(settings: DemoSettings, folder: Path, out: Path) -> DemoResult:
+async def _run(
+    settings: DemoSettings,
+    folder: Path,
+    out: Path,
+    show: Callable[[DemoResult], None],
+    *,
+    open_page: bool,
+) -> None:
     from cli.demo.federation import Demo
     from cli.demo.processes import Processes
     from cli.demo.progress import Progress
@@ -80,7 +95,22 @@ async def _run(settings: DemoSettings, folder: Path, out: Path) -> DemoResult:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt)
     async with Processes(folder / "logs") as processes:
         with Progress(clock) as progress:
-            return await Demo(settings, processes, progress, clock).run(folder, out)
+            demo = Demo(settings, processes, progress, clock, open_page=open_page)
+            result = await demo.run(folder, out)
+        show(result)
+        if open_page and sys.stdin.isatty():
+            ERRORS.print("the page stays until you press Enter")
+            await _enter()
+
+
+async def _enter() -> None:
+    """Return once a line was typed; Ctrl-C ends the wait, as it would not that of a thread."""
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
 
 
 def _interrupt() -> None:

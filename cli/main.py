@@ -16,6 +16,7 @@ from cli import (
     pki_commands,
     plan_key_commands,
     run_commands,
+    web_commands,
 )
 from common.console import ERRORS, run_app
 
@@ -30,6 +31,7 @@ app.add_typer(pki_commands.app, name="pki")
 app.add_typer(enroll_commands.app, name="enroll")
 app.add_typer(plan_key_commands.app, name="plan")
 app.add_typer(audit_commands.app, name="audit")
+app.add_typer(web_commands.app, name="web")
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none

@@ -121,6 +121,14 @@ class OperatorClient(Client):
             response = await self._stub.ReleaseGateway(request, timeout=CALL_TIMEOUT_S)
         return wire_operator.status_from_proto(response.status)
 
+    async def create_web_link(self) -> tuple[str, int]:
+        """Return a link that signs a browser in to the orchestrator's page, and its seconds."""
+        with self._our_errors():
+            response = await self._stub.CreateWebLink(
+                pb.CreateWebLinkRequest(), timeout=CALL_TIMEOUT_S
+            )
+        return response.url, response.good_for_s
+
     async def fetch_weights(self, digest: WeightsId) -> memoryview:
         """Return the bytes of weights, their digest checked."""
         request = pb.OperatorServiceFetchWeightsRequest(digest=digest)

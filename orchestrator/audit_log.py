@@ -113,6 +113,11 @@ class AuditLog:
             rows = connection.execute(later.order_by(AUDIT_RECORDS.c.sequence).limit(PAGE))
             return tuple(Line(row.sequence, bytes(row.body), row.hash) for row in rows)
 
+    def length(self) -> int:
+        """Return how many records there are."""
+        with self._fence.reading() as connection:
+            return _head(connection).sequence
+
     def checkpoints(self, after: int) -> tuple[Checkpoint, ...]:
         """Return the checkpoints after record `after`, the first PAGE of them."""
         later = select(AUDIT_CHECKPOINTS).where(AUDIT_CHECKPOINTS.c.sequence > after)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.errors import PermissionRefused
 from common.ids import GatewayId
 from common.tls import PEOPLE, Identity, Role, identity_of
-from orchestrator.callers import Unauthenticated
+from orchestrator.callers import OpenCall, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +39,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {  # by method; a method that is no
     "/federation.v1.OperatorService/CancelRun": _OPERATORS,
     "/federation.v1.OperatorService/RecordScores": _OPERATORS,
     "/federation.v1.OperatorService/ReleaseGateway": _OPERATORS | {Role.ADMIN},
+    "/federation.v1.OperatorService/CreateWebLink": _READERS,
     "/federation.v1.OperatorService/WatchRun": _READERS,
     "/federation.v1.OperatorService/ListRuns": _READERS,
     "/federation.v1.OperatorService/GetSignatures": _READERS,
@@ -67,7 +68,7 @@ SERVICES_OF_PEOPLE = tuple(
     and any(roles & PEOPLE for method, roles in PERMISSIONS.items() if f"/{service}/" in method)
 )
 _TLS_VERSION = b"TLSv1.3"
-_CALLER: ContextVar[Identity | None] = ContextVar("caller")  # of the call that this task answers
+_CALL: ContextVar[OpenCall] = ContextVar("call")  # that this task answers
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,14 @@ def check_caller(
     return caller
 
 
-def check_person(person: Person, method: str, federation: str) -> Identity:
-    """Return as whom `person` calls `method`, in a role that may; raise RoleRefused."""
+def check_person(person: Person, method: str, federation: str, by: str = "token") -> Identity:
+    """Return as whom `person` calls `method`, in a role that may; raise RoleRefused.
+
+    What says who they are is `by`.
+    """
     allowed = person.roles & PERMISSIONS.get(method, frozenset()) & PEOPLE
     if not allowed:
-        raise RoleRefused(person.roles, method, by="token", name=person.name)
+        raise RoleRefused(person.roles, method, by=by, name=person.name)
     return Identity(federation, min(allowed), person.name)
 
 
@@ -173,15 +177,21 @@ def check_tls(connection: Mapping[str, Iterable[bytes]]) -> None:
         raise TlsTooOld(version.decode(errors="replace"))
 
 
-def set_caller(caller: Identity | None) -> None:
-    """Keep who makes the call that this task answers."""
-    _CALLER.set(caller)
+def set_call(call: OpenCall) -> None:
+    """Keep the call that this task answers."""
+    _CALL.set(call)
+
+
+def call_under_way() -> OpenCall:
+    """Return the call that this task answers; raise IdentityMissing."""
+    if (call := _CALL.get(None)) is None:
+        raise IdentityMissing
+    return call
 
 
 def calling() -> Identity:
     """Return who makes the call that this task answers; raise IdentityMissing."""
-    caller = _CALLER.get(None)
-    if caller is None:
+    if (caller := call_under_way().caller) is None:
         raise IdentityMissing
     return caller
 

@@ -145,10 +145,14 @@ class RoundBytes:
     def __init__(self) -> None:
         self._of: dict[GatewayId, tuple[Opening, int]] = {}  # and bytes
 
+    def of(self, gateway: GatewayId, opening: Opening) -> int:
+        """Return how many bytes of a gateway were counted for a round."""
+        counted, so_far = self._of.get(gateway, (opening, 0))
+        return so_far if counted == opening else 0
+
     def take(self, gateway: GatewayId, opening: Opening, count: int, *, limit: int) -> None:
         """Count bytes for a round; raise RoundBytesTaken beyond `limit`."""
-        counted, so_far = self._of.get(gateway, (opening, 0))
-        so_far = count + (so_far if counted == opening else 0)
+        so_far = count + self.of(gateway, opening)
         self._of[gateway] = (opening, so_far)
         if so_far > limit:
             raise RoundBytesTaken(opening[0], limit=limit)

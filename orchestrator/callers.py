@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from common.certificates import Certificate
     from common.clock import Clock
-    from common.tls import Identity
+    from common.tls import Identity, Role
 
 
 class Unauthenticated(RequestError):
@@ -93,9 +93,11 @@ class OpenCall:
         caller: Identity | None = None,
         certificate: Certificate | None = None,
         still: Callable[[], None] = lambda: None,
+        roles: frozenset[Role] = frozenset(),
     ) -> None:
         """Begin a call of `caller`, by `certificate`; `still` raises once it may not go on."""
         self.caller = caller  # None: somebody who has no name yet
+        self.roles = roles  # all that the caller has, where there are more than one
         self.certificate = certificate
         self.still = still
         self.limit = asyncio.timeout(None)
@@ -145,13 +147,24 @@ class Callers:
         return ended
 
     @asynccontextmanager
-    async def person(self, caller: Identity, still: Callable[[], None]) -> AsyncIterator[OpenCall]:
+    async def person(
+        self, caller: Identity, still: Callable[[], None], roles: frozenset[Role] = frozenset()
+    ) -> AsyncIterator[OpenCall]:
         """Lend the call of somebody without a certificate, until `still` raises, or revoked.
 
         Raises:
             PersonRevoked: the name was turned away, in the role that is called in.
         """
-        async with self._lent(OpenCall(caller, still=still)) as call:
+        async with self._lent(OpenCall(caller, still=still, roles=roles)) as call:
+            yield call
+
+    @asynccontextmanager
+    async def again(self, first: OpenCall, caller: Identity) -> AsyncIterator[OpenCall]:
+        """Lend another call of whoever made `first`, who calls as `caller` now.
+
+        Raises what `call` or `person` raises, whichever the first was.
+        """
+        async with self._lent(OpenCall(caller, first.certificate, first.still)) as call:
             yield call
 
     def certificate(self, connection: Mapping[str, Iterable[bytes]]) -> Certificate:

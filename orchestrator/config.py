@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +16,7 @@ from common.logs import LogSettings
 from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
+_EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - such an address has no name
 _LONGEST_SOCKET_PATH = 107  # bytes that Linux takes
 
 
@@ -82,6 +85,51 @@ class FourEyesSettings(BaseModel):
     within_s: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400  # the second person's time
 
 
+class WebSettings(BaseModel):
+    """Where the page is served, for people with a browser."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Address = "127.0.0.1:8080"  # port 0: any free one; TLS unless it is loopback's
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+$")] | None = None  # as browsers see it
+    session_hours: Annotated[float, Field(gt=0, le=24)] = 8.0  # then people sign in again
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can come here."""
+        return _is_loopback(self.address.rpartition(":")[0].strip("[]"))
+
+    @property
+    def own_url(self) -> str:
+        """How browsers come here, but for a port that is not known yet."""
+        return self.url or f"{'http' if self.is_loopback else 'https'}://{self.address}"
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.url is None and self.address.rpartition(":")[0] in _EVERYWHERE:
+            msg = (
+                f"address {self.address} is every address of this machine: say by which name "
+                'browsers come here, such as url = "https://fed.example.org:8080"'
+            )
+            raise ValueError(msg)
+        seen = urlsplit(self.own_url)
+        if seen.scheme == "http" and not _is_loopback(seen.hostname or ""):
+            msg = (
+                f"url {self.url} leads sessions over the network in the clear: let it begin with "
+                "https, and a proxy speak TLS if the page's own certificate does not suit"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, and nobody else's to call."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Enrolment(BaseModel):
     """Where members enrol, and the authority that signs them here."""
 
@@ -117,6 +165,7 @@ class OrchestratorConfig(FileSettings):
     limits: Limits = Limits()
     oidc: OidcSettings | None = None
     four_eyes: FourEyesSettings = FourEyesSettings()
+    web: WebSettings | None = None  # None: there is no page
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
 
@@ -145,6 +194,11 @@ class OrchestratorConfig(FileSettings):
     def enrolment_address_file(self) -> Path:
         """Where the address that members enrol at is written, while it is served."""
         return self.state / "enrolment-address"
+
+    @property
+    def web_address_file(self) -> Path:
+        """Where the page's URL is written, while it is served."""
+        return self.state / "web-address"
 
     @property
     def journal_file(self) -> Path:

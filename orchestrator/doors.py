@@ -85,7 +85,7 @@ class PeopleDoor:
         person = await self._tokens.person(context.invocation_metadata())
         caller = check_person(person, method, self._federation)
         still = partial(self._tokens.check_time, person.good_until)
-        async with self._callers.person(caller, still) as call:
+        async with self._callers.person(caller, still, person.roles) as call:
             yield call
 
     def look_at(self, call: OpenCall, method: str, request: Any) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class AddressTaken(UnavailableError):
     """The server cannot listen where it should."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
+    def __init__(self, address: str, setting: str = "address") -> None:
+        super().__init__(f"cannot listen on {address}: does another process? Set `{setting}`")
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:

@@ -248,9 +248,9 @@ class LiveRuns:
             raise NotInvited(f"run {run_id!r}")
         return live or self.get(run_id)
 
-    def events(self, run_id: RunId) -> tuple[RunEvent, ...]:
-        """Return every event of a run as the journal has it; in any thread."""
-        return self._journal.events(run_id, after=0)
+    def events(self, run_id: RunId, *, after: int = 0) -> tuple[RunEvent, ...]:
+        """Return the events of a run after the first `after`, from the journal; in any thread."""
+        return self._journal.events(run_id, after=after)
 
     def going_on(self) -> tuple[LiveRun, ...]:
         """Return every run that has not ended, the newest first."""

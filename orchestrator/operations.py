@@ -200,7 +200,7 @@ class Operations:
         live = self._runs.get(run_id)
         while True:
             rung, told = live.changed.next, live.run
-            status = self._status(live)
+            status = self.status_of(live)
             yield status
             if status.has_ended:
                 return
@@ -223,7 +223,7 @@ class Operations:
     async def list_runs(self) -> tuple[RunStatus, ...]:
         """Return the state of every run, the newest first."""
         by_name = await asyncio.to_thread(self._ended)
-        by_name |= {live.run.run_id: self._status(live) for live in self._runs.at_hand()}
+        by_name |= {live.run.run_id: self.status_of(live) for live in self._runs.at_hand()}
         return tuple(by_name[name] for name in self._runs.names() if name in by_name)
 
     def cancel_run(self, run_id: RunId, actor: str = ORCHESTRATOR) -> RunStatus:
@@ -232,7 +232,7 @@ class Operations:
         if live.run.state in {RunState.COMPLETED, RunState.FAILED}:
             raise RunEnded(live.run)
         self._runs.record(live, RunCancelled(), actor=actor)
-        return self._status(live)
+        return self.status_of(live)
 
     def release_gateway(
         self, run_id: RunId, gateway: GatewayId, actor: str = ORCHESTRATOR
@@ -248,7 +248,7 @@ class Operations:
             raise RunEnded(live.run)
         if gateway in live.run.records.quarantined:
             self._runs.record(live, GatewayReleased(gateway), actor=actor)
-        return self._status(live)
+        return self.status_of(live)
 
     def record_scores(self, run_id: RunId, scores: ScoreSet, actor: str = ORCHESTRATOR) -> None:
         """Record how weights of the run did; newer scores of a round and split replace older."""
@@ -257,14 +257,15 @@ class Operations:
             raise UnknownWeights(scores.weights)
         self._runs.record(live, ScoresRecorded(scores), actor=actor)
 
-    def _ended(self) -> dict[RunId, RunStatus]:
-        observed = Observed(self._runs.presence.connected, 0.0, 0, 0)
-        return {run.run_id: status_of(run, observed) for run in self._runs.ended()}
-
-    def _status(self, live: LiveRun) -> RunStatus:
+    def status_of(self, live: LiveRun) -> RunStatus:
+        """Return the state of a run as its operator sees it."""
         remaining_s = 0.0 if live.run.has_ended else self._runs.remaining_s(live)
         traffic = (live.bytes_received, live.bytes_sent)
         return status_of(live.run, Observed(self._runs.presence.connected, remaining_s, *traffic))
+
+    def _ended(self) -> dict[RunId, RunStatus]:
+        observed = Observed(self._runs.presence.connected, 0.0, 0, 0)
+        return {run.run_id: status_of(run, observed) for run in self._runs.ended()}
 
     def _is_started(self, run_id: RunId, digest: PlanId) -> bool:
         try:

@@ -10,7 +10,7 @@ from common import wire, wire_operator
 from common.audit import Action
 from common.ids import GatewayId, RunId, WeightsId
 from common.protocol import Body
-from orchestrator.auth import calling
+from orchestrator.auth import call_under_way, calling
 from orchestrator.bodies import chunks, part_of
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import operator_pb2 as pb
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.auth import Context
     from orchestrator.orchestrator import Orchestrator
+    from orchestrator.web_sessions import WebSessions
 
 NOTHING = pb.UploadWeightsRequest()  # stands for a stream that ends before its first message
 
@@ -28,7 +29,8 @@ NOTHING = pb.UploadWeightsRequest()  # stands for a stream that ends before its 
 class OperatorService(OperatorServiceServicer):
     """What people ask, answered by the orchestrator."""
 
-    def __init__(self, orchestrator: Orchestrator) -> None:
+    def __init__(self, orchestrator: Orchestrator, page: WebSessions) -> None:
+        self._page = page
         self._operations = orchestrator.operations
         self._refused = orchestrator.refused_calls
         self._downloads = orchestrator.downloads
@@ -91,6 +93,12 @@ class OperatorService(OperatorServiceServicer):
         with self._refused.noted(actor, Action.RELEASE_GATEWAY, facts):
             status = self._operations.release_gateway(run_id, gateway, actor)
         return pb.ReleaseGatewayResponse(status=wire_operator.status_to_proto(status))
+
+    async def CreateWebLink(
+        self, request: pb.CreateWebLinkRequest, context: Context
+    ) -> pb.CreateWebLinkResponse:
+        url, good_for_s = self._page.create_link(call_under_way())
+        return pb.CreateWebLinkResponse(url=url, good_for_s=good_for_s)
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context

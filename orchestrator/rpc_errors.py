@@ -27,7 +27,7 @@ from common.errors import (
 from common.frames import OF_BODIES, packing, reading
 from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
-from orchestrator.auth import RoleRefused, known, presented, set_caller
+from orchestrator.auth import RoleRefused, known, presented, set_call
 from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         try:
             async with AsyncExitStack() as stack:
                 call = await stack.enter_async_context(self._admitted(context, method))
-                set_caller(call.caller)
+                set_call(call)
                 use = self._quotas.call(call.caller, brings_body=brings_body)
                 yield call, stack.enter_context(use)
         except FederationError as error:

@@ -31,6 +31,7 @@ from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
+from orchestrator.web_sessions import WebSessions
 from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -60,6 +61,7 @@ class Listening:
     orchestrator: Orchestrator
     members: Members
     peoples_address: str | None = None  # where they call with tokens
+    page_url: str | None = None  # where they come with a browser
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,15 @@ async def listening(
         async with (
             _kept(leadership, orchestrator),
             _closed(orchestrator),
-            _entrances(config, orchestrator, state, clock) as (members, entrances),
+            _entrances(config, orchestrator, state, clock) as (services, entrances),
             _answering(config, orchestrator, state, entrances) as addresses,
-            members.watched_over(orchestrator.runs.halt),
-            members.enrolling(),
+            _showing(services) as page_url,
+            services.members.watched_over(orchestrator.runs.halt),
+            services.members.enrolling(),
         ):
             await _say_so(config, state, addresses)
-            yield Listening(addresses[0], orchestrator, members, *addresses[1:])
+            people = addresses[1] if config.oidc is not None else None
+            yield Listening(addresses[0], orchestrator, services.members, people, page_url)
 
 
 @asynccontextmanager
@@ -223,7 +227,7 @@ async def _entrances(
     orchestrator: Orchestrator,
     state: health.aio.HealthServicer,
     clock: Clock,
-) -> AsyncIterator[tuple[Members, list[_Entrance]]]:
+) -> AsyncIterator[tuple[_Services, list[_Entrance]]]:
     """Lend what is to be opened: the members' entrance, and that of people with tokens."""
     members = Members(config, orchestrator, clock)
     four_eyes = FourEyes(
@@ -233,16 +237,18 @@ async def _entrances(
         fence=orchestrator.fence,
         clock=clock,
     )
-    services = _Services(config, orchestrator, members, state, Quotas(config.limits))
+    page = WebSessions(clock, 3600.0 * (config.web.session_hours if config.web else 0.0))
+    quotas = Quotas(config.limits)
+    services = _Services(config, orchestrator, members, state, quotas, four_eyes, page)
     door = MembersDoor(config.federation, members.callers, four_eyes)
     entrances = [services.for_members(door)]
     if config.oidc is None:
-        yield members, entrances
+        yield services, entrances
         return
     async with _signing_in(config.oidc, clock) as tokens:
         by_token = PeopleDoor(config.federation, tokens, members.callers, four_eyes)
         peoples = services.for_people(by_token, config.oidc)
-        yield members, [*entrances, peoples]
+        yield services, [*entrances, peoples]
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,8 @@ class _Services:
     members: Members
     state: health.aio.HealthServicer
     quotas: Quotas  # of everybody, wherever they call
+    four_eyes: FourEyes
+    page: WebSessions
 
     def for_members(self, door: Door) -> _Entrance:
         """Return where everybody with a certificate calls."""
@@ -275,11 +283,27 @@ class _Services:
         return grpc.aio.server(interceptors=[guard], options=options)
 
     def _serve_people_on(self, server: grpc.aio.Server, names: Sequence[str]) -> None:
-        add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator), server)
+        add_OperatorServiceServicer_to_server(OperatorService(self.orchestrator, self.page), server)
         add_AuditServiceServicer_to_server(AuditService(self.orchestrator), server)
         self.members.serve_admins_on(server)
         add_HealthServicer_to_server(self.state, server)
         reflection.enable_server_reflection(names, server)
+
+
+@asynccontextmanager
+async def _showing(services: _Services) -> AsyncIterator[str | None]:
+    """Serve the page inside the block, if there is one; its libraries take memory, so only then."""
+    config = services.config
+    if (web := config.web) is None:
+        yield None
+        return
+    from orchestrator.web.guard import Guard  # noqa: PLC0415
+    from orchestrator.web.server import serving_page  # noqa: PLC0415
+
+    callers, refused = services.members.callers, services.orchestrator.refused_callers
+    guard = Guard(config.federation, services.page, callers, services.quotas, refused)
+    async with serving_page(web, config, services.orchestrator, guard, services.four_eyes) as url:
+        yield url
 
 
 @asynccontextmanager

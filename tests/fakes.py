@@ -119,7 +119,8 @@ class FakeGateway:
         async with aclosing(self.client.watch(lease, [RunId(run_id)])) as stream:  # type: ignore[type-var]
             async for news in stream:
                 self.seen.append(news)
-                if news.run_id == run_id and await self.take(news):
+                is_last = news.run_id == run_id and await self.take(news)
+                if is_last and isinstance(news.instruction, Stop):
                     return news.instruction
         raise AssertionError("the stream ended before the run")
 
@@ -131,6 +132,8 @@ class FakeGateway:
             case Train() as train:
                 await self.fetch(train.weights)
                 await self.send(news.run_id, train.round, train.weights.digest)
+            case _:
+                pass
         return isinstance(news.instruction, Stop)
 
     async def accept(self, run_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import webbrowser
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,16 @@ class Demo:
     """One run of the demo."""
 
     def __init__(
-        self, settings: DemoSettings, processes: Processes, progress: Progress, clock: Clock
+        self,
+        settings: DemoSettings,
+        processes: Processes,
+        progress: Progress,
+        clock: Clock,
+        *,
+        open_page: bool = False,
     ) -> None:
-        """Prepare to run `settings`."""
+        """Prepare to run `settings`, and to open the orchestrator's page in a browser."""
+        self._open_page = open_page
         self._settings = settings
         self._processes = processes
         self._progress = progress
@@ -100,6 +108,11 @@ class Demo:
         watching = ("model", "evaluate", "--watch", RUN, "--config", str(workspace.operator))
         cache = ("--cache", str(workspace.evaluator_cache))
         await begin("evaluator", "cli", *watching, *self._corpus(), *cache)
+        async with self._client(workspace) as client:
+            link, _ = await client.create_web_link()
+        self._progress.phase(f"watch it: {link}")
+        if self._open_page:
+            await asyncio.to_thread(webbrowser.open, link)
 
     async def _address(self, workspace: Workspace) -> str:
         while not workspace.address_file.exists():

@@ -78,6 +78,7 @@ def prepare(folder: Path, settings: DemoSettings) -> Workspace:
         "address": "127.0.0.1:0",
         "state": str(folder / "orchestrator"),
         "tls": _tls(workspace, "orchestrator"),
+        "web": {"address": "127.0.0.1:0"},
     }
     workspace.orchestrator.write_text(tomli_w.dumps(tables), encoding="utf-8")
     workspace.plan.write_text(tomli_w.dumps(settings.plan()), encoding="utf-8")

@@ -110,6 +110,8 @@ CHECKS: Mapping[str, Callable[[Any], object]] = {
     "StartRunRequest": _started,
     "StartRunResponse": _nothing,
     "CancelRunRequest": _nothing,
+    "CreateWebLinkRequest": _nothing,
+    "CreateWebLinkResponse": _nothing,
     "CancelRunResponse": lambda message: wire_operator.status_from_proto(message.status),
     "RecordScoresRequest": lambda message: wire_operator.SCORES.from_message(message.scores),
     "RecordScoresResponse": _nothing,

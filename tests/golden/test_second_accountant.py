@@ -9,7 +9,8 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
 
 from common.accounting import INTEGER_ORDERS, Epsilon, PrivacyEvent, epsilon, epsilon_rdp
-from common.second_accountant import agrees, divergence, epsilon_second
+from common.renyi import divergence
+from common.second_accountant import agrees, epsilon_second
 
 # the table of docs/explanation/privacy.md, but for G
 ROWS = {

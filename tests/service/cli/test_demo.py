@@ -59,6 +59,11 @@ def test_it_shows_progress_on_standard_error(demo):
     assert "round 4/4 · gateways 3 in, 0 out" in progress
 
 
+def test_it_says_where_its_page_is(demo):
+    _, _, progress = demo
+    assert "watch it: http://127.0.0.1:" in progress
+
+
 def test_it_leaves_the_model_and_nothing_else(demo):
     folder, result, _ = demo
     assert [path.name for path in folder.iterdir()] == ["model"]

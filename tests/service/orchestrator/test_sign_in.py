@@ -24,7 +24,7 @@ from common.ids import RunId
 from common.membership import Member
 from common.tls import LONGEST_TOKEN, PEOPLE, Role
 from orchestrator.auth import PERMISSIONS, SERVICES_OF_PEOPLE
-from orchestrator.config import OidcSettings
+from orchestrator.config import OidcSettings, WebSettings
 from orchestrator.provider_keys import (
     AWAIT_S,
     LAST_S,
@@ -40,6 +40,7 @@ from protos.federation.v1.operator_pb2_grpc import OperatorServiceStub
 from tests.certificates import Authority
 from tests.every_rpc import refused_of
 from tests.fakes import plan_of
+from tests.page import token_in, visitor
 from tests.provider import Provider, base64url, running, unsigned
 
 ROLES = {f"{role}s": role for role in (Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER)}
@@ -134,6 +135,22 @@ async def own_desk(federation, tmp_path) -> AsyncIterator[Desk]:
 async def test_a_person_signs_in_with_a_token_of_each_algorithm(desk, algorithm):
     person = await desk.person(desk.token(algorithm))
     assert await person.list_runs() == ()
+
+
+async def test_a_session_of_the_page_has_every_role_of_the_token_and_ends_with_it(
+    federation, lasting_provider, tmp_path
+):
+    web = WebSettings(address="127.0.0.1:0", session_hours=24.0)
+    federation.config = federation.config.model_copy(update={"web": web})
+    async for desk in desk_with(federation, lasting_provider, tmp_path):
+        person = await desk.person(desk.token(groups=["operators", "auditors"]))
+        link, _ = await person.create_web_link()
+        async with visitor(federation.server.page_url) as olga:
+            await olga.post("/sign-in", token=token_in(link))
+            assert "auditor, operator <b>olga</b>" in (await olga.get("/records")).text
+            assert (await olga.get("/runs/r/cancel")).status_code == 404  # of a viewer: 403
+            federation.clock.advance(HOUR_S + SKEW_S + 1)
+            assert (await olga.get("/")).status_code == 401
 
 
 def by_hand(desk: Desk, algorithm: str, signature: bytes | None = None, **header: object) -> str:

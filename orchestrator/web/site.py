@@ -1,0 +1,208 @@
+"""What each page shows: parse, ask, show. The services would answer the same people the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from common.audit import Action, RecordBroken
+from common.errors import ConflictError
+from common.ids import RunId
+from orchestrator.audit_log import PAGE
+from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
+from orchestrator.web.model_card import card_of, text_of
+from orchestrator.web.pages import page
+from orchestrator.web.stream import Follow
+from orchestrator.web_sessions import MOST_STREAMS, TooManyPages
+from protos.federation.v1 import operator_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
+
+    from common.audit import Line, Record
+    from orchestrator.four_eyes import FourEyes
+    from orchestrator.orchestrator import Orchestrator
+    from orchestrator.web.board import Board
+    from orchestrator.web.guard import Guard, Visit
+    from orchestrator.web_sessions import WebSession
+
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+class NoModel(ConflictError):
+    """A model is asked for, and the run has none."""
+
+    def __init__(self, run_id: RunId) -> None:
+        super().__init__(f"run {run_id!r} has no model: it gets one once every round is published")
+
+
+@dataclass
+class Site:
+    """Answers requests of people who are signed in, and of those who want to be."""
+
+    guard: Guard
+    orchestrator: Orchestrator
+    board: Board
+    four_eyes: FourEyes
+    closing: asyncio.Event  # of the server
+
+    async def runs(self, request: Request) -> Response:
+        """Show every run, the newest first."""
+        async with self.guard.call(request, LIST_RUNS) as visit:
+            return self._html(visit, "runs", parts=await self.board.list_of_runs())
+
+    async def run(self, request: Request) -> Response:
+        """Show a run as it goes."""
+        async with self.guard.call(request, WATCH_RUN) as visit:
+            live = self.orchestrator.runs.get(_run_id(request))
+            parts, run = await self.board.fragments(live), live.run
+            may_cancel = not run.has_ended and visit.may(CANCEL_RUN, self.guard.federation)
+            return self._html(visit, "run", parts=parts, run=run, may_cancel=may_cancel)
+
+    async def rounds(self, request: Request) -> Response:
+        """Show how every round of a run went."""
+        async with self.guard.call(request, WATCH_RUN) as visit:
+            live = self.orchestrator.runs.get(_run_id(request))
+            rows = tuple(reversed(await self.board.rounds(live)))
+            return self._html(visit, "rounds", run=live.run, rounds=rows)
+
+    async def card(self, request: Request) -> Response:
+        """Hand out what there is to know of a run's model, as JSON or Markdown."""
+        async with self.guard.call(request, WATCH_RUN):
+            live = self.orchestrator.runs.get(_run_id(request))
+            if live.run.model is None:
+                raise NoModel(live.run.run_id)
+            status = self.orchestrator.operations.status_of(live)
+            card = await asyncio.to_thread(card_of, live.run, status)
+            kind = "json" if request.url.path.endswith(".json") else "md"
+            name = f'attachment; filename="{live.run.run_id}-model.{kind}"'
+            headers = {"content-disposition": name}
+            if kind == "json":
+                return JSONResponse(card, headers=headers)
+            return Response(text_of(card), media_type="text/markdown", headers=headers)
+
+    async def ask_to_cancel(self, request: Request) -> Response:
+        """Ask once more before a run is cancelled."""
+        async with self.guard.call(request, CANCEL_RUN) as visit:
+            live = self.orchestrator.runs.get(_run_id(request))
+            return self._html(visit, "cancel", run=live.run)
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a run, as CancelRun does."""
+        async with self.guard.call(request, CANCEL_RUN) as visit:
+            await self.guard.signed_form(request, visit.session)
+            run_id, actor = _run_id(request), visit.caller.uri
+            self.four_eyes.look_at(visit.caller, CANCEL_RUN, pb.CancelRunRequest(run_id=run_id))
+            facts = {"run": run_id}
+            with self.orchestrator.refused_calls.noted(actor, Action.CANCEL_RUN, facts):
+                self.orchestrator.operations.cancel_run(run_id, actor)
+            return RedirectResponse(f"/runs/{run_id}", 303)
+
+    async def records(self, request: Request) -> Response:
+        """Show a part of the audit log, the newest unless the request says after which record."""
+        async with self.guard.call(request, LIST_RECORDS) as visit:
+            audit = self.orchestrator.audit
+            newest = max(0, audit.length() - PAGE)
+            asked = request.query_params.get("after", "")
+            after = min(int(asked), newest) if _NUMBER.fullmatch(asked) else newest
+            lines = await asyncio.to_thread(audit.records, after)
+            records = tuple(map(_record, reversed(lines)))
+            older, newer = max(0, after - PAGE), min(after + PAGE, newest)
+            places = {"after": after, "newest": newest, "older": older, "newer": newer}
+            return self._html(visit, "records", records=records, **places)
+
+    async def ask_to_sign_in(self, request: Request) -> Response:
+        """Show whom a link signs in; opening it alone uses nothing up, as others may look first."""
+        self.guard.count_stranger()
+        token = request.query_params.get("token", "")
+        if not token:
+            return HTMLResponse(page("signed_out", problem=""))
+        return HTMLResponse(page("sign_in", token=token, person=self.guard.sessions.whose(token)))
+
+    async def sign_in(self, request: Request) -> Response:
+        """Use a link up, and begin a session."""
+        self.guard.count_stranger()
+        fields = await self.guard.form(request)
+        secret, lifetime_s = self.guard.sessions.sign_in(fields.get("token", ""))
+        response = RedirectResponse("/", 303)
+        self._set_cookie(response, secret, int(lifetime_s))
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the session."""
+        await self.guard.signed_form(request, self.guard.session(request))
+        self.guard.sessions.sign_out(request.cookies[self.guard.cookie])
+        response = RedirectResponse("/sign-in", 303)
+        self._set_cookie(response, "", 0)
+        return response
+
+    @asynccontextmanager
+    async def following_run(self, request: Request) -> AsyncIterator[Follow]:
+        """Lend what follows a run inside the block."""
+        async with self.guard.call(request, WATCH_RUN) as visit:
+            live = self.orchestrator.runs.get(_run_id(request))
+            with self._counted(visit.session):
+                yield Follow(
+                    look=lambda: self.board.fragments(live),
+                    rung=lambda: live.changed.next,
+                    has_ended=lambda: live.run.has_ended,
+                    goes_on=lambda: self.guard.sessions.goes_on(visit.session),
+                    closing=self.closing,
+                )
+
+    @asynccontextmanager
+    async def following_runs(self, request: Request) -> AsyncIterator[Follow]:
+        """Lend what follows the list of runs inside the block."""
+        async with self.guard.call(request, LIST_RUNS) as visit:
+            with self._counted(visit.session):
+                yield Follow(
+                    look=self.board.list_of_runs,
+                    rung=asyncio.Event,  # it is looked at each second
+                    has_ended=lambda: False,
+                    goes_on=lambda: self.guard.sessions.goes_on(visit.session),
+                    closing=self.closing,
+                )
+
+    def _html(self, visit: Visit, name: str, **values: Any) -> HTMLResponse:
+        may_read = visit.may(LIST_RECORDS, self.guard.federation)
+        return HTMLResponse(page(name, visit=visit, may_read_records=may_read, **values))
+
+    @contextmanager
+    def _counted(self, session: WebSession) -> Iterator[None]:
+        if session.streams >= MOST_STREAMS:
+            raise TooManyPages
+        session.streams += 1
+        try:
+            yield
+        finally:
+            session.streams -= 1
+
+    def _set_cookie(self, response: Response, secret: str, lifetime_s: int) -> None:
+        is_https = self.guard.sessions.url.startswith("https")
+        response.set_cookie(
+            self.guard.cookie,
+            secret,
+            max_age=lifetime_s,
+            secure=is_https,
+            httponly=True,
+            samesite="strict",
+        )
+
+
+def _record(line: Line) -> Record:
+    try:
+        return line.record
+    except ValueError as error:
+        raise RecordBroken(line.sequence, "it is not a record any more") from error
+
+
+def _run_id(request: Request) -> RunId:
+    return RunId(request.path_params["run_id"])

@@ -1,0 +1,211 @@
+"""The page in a real browser, as people meet it: Debian's chromium, without a window."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from time import monotonic  # noqa: TID251 - the claim is about real seconds
+
+import pytest
+from axe_core_python.selenium import Axe
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+
+from common.tls import Role
+from orchestrator.config import WebSettings
+from tests.page import REFUSING, RUN, SITES, answered, in_state, link_of, score, update, varied_plan
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+SOON_S = 1.0  # what is promised
+PATIENCE_S = 20.0
+PHONE = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="needs Debian's packages chromium and chromium-driver",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[WebDriver]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for each in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{each}")
+    options.add_argument("--window-size=1280,1000")
+    with webdriver.Chrome(options=options, service=Service(DRIVER)) as started:
+        yield started
+
+
+@pytest.fixture
+async def watched(federation, browser):
+    """Somebody has signed in, and a run is in its second round: one update of three is in."""
+    web = WebSettings(address="127.0.0.1:0")
+    federation.config = federation.config.model_copy(update={"web": web})
+    async with federation.serving() as federation.server:
+        plan = varied_plan(2)
+        operator = await federation.start(plan, RUN)
+        federation.gateways_of_run = await federation.gateways(*SITES, REFUSING)
+        await answered(federation.gateways_of_run, plan)
+        live = federation.server.orchestrator.runs.get(RUN)
+        for each in federation.gateways_of_run[:4]:
+            await update(each, live)
+        await in_state(live, lambda run: run.published == 1 and run.round.number == 2)
+        await operator.record_scores(RUN, score(1, live.run.weights, 0.6543))
+        await update(federation.gateways_of_run[0], live)
+        link = await link_of(federation, Role.OPERATOR, "olga")
+        await asyncio.to_thread(_sign_in, browser, link)
+        yield federation
+        browser.get("about:blank")  # nothing is followed any more when the server drains
+
+
+def _sign_in(browser: WebDriver, link: str) -> None:
+    browser.get(link)
+    browser.find_element(By.CSS_SELECTOR, "main button").click()
+    _until(browser, lambda: browser.find_elements(By.ID, "going-on"))
+
+
+def _until(browser: WebDriver, condition: Callable[[], object]) -> None:
+    WebDriverWait(browser, PATIENCE_S, 0.05).until(lambda _: condition())
+
+
+def _follow(browser: WebDriver, federation) -> None:
+    """Open the run's page; return once it follows what happens."""
+    browser.get(f"{federation.server.page_url}/runs/{RUN}")
+    note = browser.find_element(By.ID, "following")
+    _until(browser, lambda: "follows" in note.text)
+
+
+def _word(browser: WebDriver, site: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, f"#gw-{site} .place").text
+
+
+def _severe(browser: WebDriver) -> list[str]:
+    return [each["message"] for each in browser.get_log("browser") if each["level"] == "SEVERE"]
+
+
+async def test_what_happens_is_on_the_page_within_a_second_and_nothing_is_complained_of(
+    watched, browser
+):
+    await asyncio.to_thread(_follow, browser, watched)
+    took = [await _shown_s(watched, browser, site) for site in watched.gateways_of_run[1:3]]
+    assert min(took) < SOON_S  # of two, as machines are busy with other tests
+    assert _severe(browser) == []
+
+
+async def _shown_s(watched, browser: WebDriver, site) -> float:
+    """Have a gateway send its update; return the seconds until its row says so."""
+    assert await asyncio.to_thread(_word, browser, site.name) == "away"
+    begun = monotonic()
+    await update(site, watched.server.orchestrator.runs.get(RUN))
+    shown = lambda: _word(browser, site.name) == "in"  # noqa: E731
+    await asyncio.to_thread(_until, browser, shown)
+    return monotonic() - begun
+
+
+async def test_everything_is_reached_by_keyboard_in_the_order_of_the_page(watched, browser):
+    await asyncio.to_thread(_follow, browser, watched)
+    reached = await asyncio.to_thread(_tabbed_through, browser)
+    assert reached[0] == "Skip to the content"
+    wanted = ["Runs", "Sign out", "Cancel the run …", "gateways-title", "scores-caption"]
+    places = [reached.index(each) for each in [*wanted, "rounds-caption", "values-caption"]]
+    assert places == sorted(places)
+
+
+def _tabbed_through(browser: WebDriver) -> list[str]:
+    """Return what has the focus, one after the other, until it begins anew."""
+    reached: list[str] = []
+    for _ in range(40):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        now = browser.execute_script(
+            "const at = document.activeElement;"
+            "return at.getAttribute('aria-labelledby') || at.textContent.trim()"
+        )
+        if reached and now == reached[0]:
+            return reached
+        reached.append(now)
+    raise AssertionError(f"the focus never comes back: {reached}")
+
+
+async def test_focus_stays_where_it_is_while_the_page_changes(watched, browser):
+    await asyncio.to_thread(_follow, browser, watched)
+    at = "return document.activeElement.getAttribute('aria-labelledby')"
+    focus = "document.querySelector('[aria-labelledby=scores-caption]').focus()"
+    await asyncio.to_thread(browser.execute_script, focus)
+    operator = await watched.operator()
+    live = watched.server.orchestrator.runs.get(RUN)
+    await operator.record_scores(RUN, score(1, live.run.weights, 0.7))
+    scores = lambda: "70.0" in browser.find_element(By.ID, "scores").text  # noqa: E731
+    await asyncio.to_thread(_until, browser, scores)
+    assert await asyncio.to_thread(browser.execute_script, at) == "scores-caption"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", ["wide", "phone"])
+async def test_axe_finds_nothing_serious_and_nothing_sticks_out(watched, browser, scheme, width):
+    paths = ("/", f"/runs/{RUN}", f"/runs/{RUN}/rounds", f"/runs/{RUN}/cancel", "/sign-in")
+    found = await asyncio.to_thread(
+        _looked_at, browser, watched.server.page_url, paths, scheme, width
+    )
+    assert found == {path: ([], True) for path in paths}
+
+
+def _looked_at(
+    browser: WebDriver, url: str, paths: tuple[str, ...], scheme: str, width: str
+) -> dict[str, tuple[list[str], bool]]:
+    """Return for each page what axe finds, and whether it is as wide as the window."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    if width == "phone":
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    found = {}
+    for path in paths:
+        browser.get(f"{url}{path}")
+        bad = [each["id"] for each in Axe().run(browser)["violations"]]
+        fits = "return document.documentElement.scrollWidth <= window.innerWidth"
+        found[path] = (bad, browser.execute_script(fits))
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    return found
+
+
+async def test_axe_finds_nothing_serious_in_the_audit_log(watched, browser):
+    link = await link_of(watched, Role.AUDITOR, "ada")
+    await asyncio.to_thread(_sign_in, browser, link)
+    url = watched.server.page_url
+    found = await asyncio.to_thread(_looked_at, browser, url, ("/records",), "dark", "phone")
+    assert found == {"/records": ([], True)}
+
+
+async def test_without_javascript_the_same_is_there_and_it_is_loaded_again(watched, browser):
+    page = f"{watched.server.page_url}/runs/{RUN}"
+    text, refreshes = await asyncio.to_thread(_without_script, browser, page)
+    assert all(each in text for each in (*SITES, REFUSING, "65.4", "load it again"))
+    assert refreshes == "5"
+
+
+def _without_script(browser: WebDriver, page: str) -> tuple[str, str | None]:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(page)
+        text = browser.find_element(By.TAG_NAME, "body").text
+        refresh = browser.find_element(By.CSS_SELECTOR, "meta[http-equiv=refresh]")
+        return text, refresh.get_attribute("content")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+async def test_a_run_is_cancelled_by_two_clicks(watched, browser):
+    await asyncio.to_thread(_follow, browser, watched)
+    await asyncio.to_thread(_cancel, browser)
+    assert watched.server.orchestrator.runs.get(RUN).run.has_ended
+
+
+def _cancel(browser: WebDriver) -> None:
+    browser.find_element(By.CSS_SELECTOR, "#actions a").click()
+    browser.find_element(By.CSS_SELECTOR, "button.danger").click()
+    _until(browser, lambda: "cancelled" in browser.find_element(By.ID, "announce").text)
