@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,10 @@ from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from gateway.trust import PlanTrust
+    from gateway.watching import Watcher
     from gateway.workshop import Workshop
 
 app = typer.Typer(
@@ -79,7 +81,10 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
         log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
     log.info("device", setting=str(settings.device), taken=workshop.device.type)
     log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
-    async with GrpcClient(settings.address, settings.tls, http2=settings.http2) as client:
+    async with (
+        GrpcClient(settings.address, settings.tls, http2=settings.http2) as client,
+        _watched(settings) as watcher,
+    ):
         agent = Agent(
             workshop,
             client,
@@ -87,6 +92,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             lambda connected: write_presence(settings.state, connected=connected),
             trust,
             Renewal(settings.tls, client, SystemClock()).run,
+            watcher=watcher,
         )
         write_presence(settings.state, connected=False)  # an older process may have left another
         working = asyncio.create_task(agent.run())
@@ -98,6 +104,23 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             log.info("stopped")
         finally:
             workshop.close()
+
+
+@asynccontextmanager
+async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher | None]:
+    """Lend what the settings have look on; only then is it loaded."""
+    if settings.metrics is None:
+        yield None
+        return
+    from gateway.metrics import METRICS_ADDRESS, measured
+
+    file = settings.state / METRICS_ADDRESS
+    async with measured(settings.metrics.address, settings.tls) as (metrics, served):
+        file.write_text(served, encoding="utf-8")
+        try:
+            yield metrics
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _trust(settings: GatewayConfig) -> PlanTrust:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from common.config import Addresses, FileSettings
+from common.config import Address, Addresses, FileSettings
 from common.http2 import Http2Settings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
+from common.telemetry import MetricsSettings
 from common.tls import TlsFiles
 from gateway.choices import Device, GradientsBy
 from gateway.policy import Policy
@@ -44,6 +45,12 @@ def _needed(given: object) -> object:
 Trust = Annotated[TrustSettings, BeforeValidator(_needed)]
 
 
+class SiteMetrics(MetricsSettings):
+    """The same for a gateway, beside an orchestrator's on one machine."""
+
+    address: Address = "127.0.0.1:9465"
+
+
 class GatewayConfig(FileSettings):
     """Everything one gateway needs to know."""
 
@@ -62,3 +69,4 @@ class GatewayConfig(FileSettings):
     threads: Annotated[int, Field(gt=0)] = 1  # for training
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
+    metrics: SiteMetrics | None = None  # None: no figures are served

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from common.config import Address, FileSettings
 from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
+from common.telemetry import MetricsSettings
 from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
@@ -119,6 +120,7 @@ class OrchestratorConfig(FileSettings):
     four_eyes: FourEyesSettings = FourEyesSettings()
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings | None = None  # None: no figures are served
 
     @model_validator(mode="after")
     def _socket_path_fits(self) -> Self:
@@ -145,6 +147,11 @@ class OrchestratorConfig(FileSettings):
     def enrolment_address_file(self) -> Path:
         """Where the address that members enrol at is written, while it is served."""
         return self.state / "enrolment-address"
+
+    @property
+    def metrics_address_file(self) -> Path:
+        """Where the address that Prometheus reads from is written, while it is served."""
+        return self.state / "metrics-address"
 
     @property
     def journal_file(self) -> Path:

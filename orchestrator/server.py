@@ -133,6 +133,7 @@ async def listening(
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
+        _measured(config, clock) as watch,
         leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
@@ -143,6 +144,7 @@ async def listening(
             limits=config.limits,
             shared=config.shared,
         )
+        watch(orchestrator)
         async with (
             _kept(leadership, orchestrator),
             _closed(orchestrator),
@@ -270,7 +272,8 @@ class _Services:
         return _Entrance(server, oidc.address, self.config.tls.people_credentials())
 
     def _server(self, door: Door) -> grpc.aio.Server:
-        guard = GuardingInterceptor(door, self.quotas, self.orchestrator.refused_callers)
+        asked = self.orchestrator
+        guard = GuardingInterceptor(door, self.quotas, asked.refused_callers, asked.tally)
         options = [*self.config.http2.server_options(), *self.config.limits.server_options()]
         return grpc.aio.server(interceptors=[guard], options=options)
 
@@ -293,6 +296,20 @@ async def _signing_in(oidc: OidcSettings, clock: Clock) -> AsyncIterator[Tokens]
         yield Tokens(oidc, keys, clock)
     finally:
         await keys.close()
+
+
+@asynccontextmanager
+async def _measured(
+    config: OrchestratorConfig, clock: Clock
+) -> AsyncIterator[Callable[[Orchestrator], None]]:
+    """Lend what has an orchestrator measured, if the settings ask for it; only then it loads."""
+    if config.metrics is None:
+        yield lambda _: None
+        return
+    from orchestrator.telemetry import measured  # noqa: PLC0415
+
+    async with measured(config, config.metrics.address, clock) as watch:
+        yield watch
 
 
 @asynccontextmanager
