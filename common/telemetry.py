@@ -5,10 +5,13 @@ Nothing of it goes to the other side of the federation.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.config import Address
-from common.errors import UnavailableError
+from common.errors import RequestError, UnavailableError
 
 
 class MetricsSettings(BaseModel):
@@ -26,4 +29,25 @@ class MetricsAddressTaken(UnavailableError):
         super().__init__(
             f"cannot serve metrics on {address} ({why}): does another process listen there? "
             "Set `address` of [metrics]"
+        )
+
+
+class TraceSettings(BaseModel):
+    """Where spans go: a collector of one's own that speaks OTLP over gRPC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+:\d{1,5}/?$")]  # with its port
+    authority: Path | None = None  # of an https endpoint's certificate, PEM; None: the system's
+
+
+class TracesNeedTheExtra(RequestError):
+    """The settings name a collector, and the library that speaks to it is not installed."""
+
+    field = "traces"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "[traces] names a collector, and OpenTelemetry is not installed here: "
+            "pip install 'fedgate[otel]', or take [traces] out of the settings"
         )

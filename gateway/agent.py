@@ -42,7 +42,7 @@ from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
 from gateway.record_watch import sealed_after
 from gateway.transfers import fetch, send
-from gateway.watching import Nobody, Outcome, Phase
+from gateway.watching import Outcome, Phase, Several
 from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Agent:
         self._client = client
         self._backoff = backoff
         self._connected = connected
-        self._watcher: Watcher = watcher or Nobody()
+        self._watcher: Watcher = watcher or Several()
         self._trust = trust
         self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()

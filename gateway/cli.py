@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -107,20 +107,30 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
 
 
 @asynccontextmanager
-async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher | None]:
+async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher]:
     """Lend what the settings have look on; only then is it loaded."""
-    if settings.metrics is None:
-        yield None
-        return
-    from gateway.metrics import METRICS_ADDRESS, measured
+    from common.telemetry import TracesNeedTheExtra
+    from gateway.identity import gateway_name
+    from gateway.watching import Several
 
-    file = settings.state / METRICS_ADDRESS
-    async with measured(settings.metrics.address, settings.tls) as (metrics, served):
-        file.write_text(served, encoding="utf-8")
-        try:
-            yield metrics
-        finally:
-            file.unlink(missing_ok=True)
+    watchers: list[Watcher] = []
+    async with AsyncExitStack() as stack:
+        if settings.metrics is not None:
+            from gateway.metrics import measured
+
+            watchers.append(
+                await stack.enter_async_context(
+                    measured(settings.metrics.address, settings.tls, settings.state)
+                )
+            )
+        if settings.traces is not None:
+            try:
+                from gateway.traces import traced
+            except ImportError as error:
+                raise TracesNeedTheExtra from error
+            name = gateway_name(settings.tls.certificate)
+            watchers.append(await stack.enter_async_context(traced(settings.traces, name)))
+        yield Several(*watchers)
 
 
 def _trust(settings: GatewayConfig) -> PlanTrust:

@@ -17,6 +17,7 @@ from gateway.watching import Outcome, Phase
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-METRICS_ADDRESS = "metrics-address"  # the file in the state folder that names it
+METRICS_ADDRESS = "metrics-address"  # a file in the state folder
 
 
 class Metrics:
@@ -85,14 +86,19 @@ class Metrics:
 
 
 @asynccontextmanager
-async def measured(address: str, files: TlsFiles) -> AsyncIterator[tuple[Metrics, str]]:
-    """Answer Prometheus inside the block; lend what is to be told, and host:port.
+async def measured(address: str, files: TlsFiles, state: Path) -> AsyncIterator[Metrics]:
+    """Answer Prometheus inside the block, at an address that a file in `state` names.
 
     Raises:
         MetricsAddressTaken: another process has it.
     """
     registry = registry_of(files)
     metrics = Metrics(registry)
+    file = state / METRICS_ADDRESS
     async with exposed(address, registry) as served:
+        file.write_text(served, encoding="utf-8")
         log.info("measuring", address=served)
-        yield metrics, served
+        try:
+            yield metrics
+        finally:
+            file.unlink(missing_ok=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
     from common.protocol import Train, UpdateKey
 
 
@@ -46,22 +49,39 @@ class Watcher(Protocol):
         """Note what became of the round."""
 
 
-class Nobody:
-    """Looks at nothing."""
+class Several:
+    """Lets several look on, or nobody."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
 
     def connected(self, connected: bool, /) -> None:  # noqa: FBT001
-        """Take no note."""
+        """Tell each."""
+        for each in self._watchers:
+            each.connected(connected)
 
-    def round(self, key: UpdateKey, train: Train) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Stand around nothing."""
-        return nullcontext()
+    @contextmanager
+    def round(self, key: UpdateKey, train: Train) -> Iterator[None]:
+        """Let each stand around the block."""
+        with ExitStack() as stack:
+            for each in self._watchers:
+                stack.enter_context(each.round(key, train))
+            yield
 
-    def phase(self, phase: Phase) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Stand around nothing."""
-        return nullcontext()
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Let each stand around the block."""
+        with ExitStack() as stack:
+            for each in self._watchers:
+                stack.enter_context(each.phase(phase))
+            yield
 
     def moved(self, phase: Phase, byte_length: int) -> None:
-        """Take no note."""
+        """Tell each."""
+        for each in self._watchers:
+            each.moved(phase, byte_length)
 
     def ended(self, outcome: Outcome) -> None:
-        """Take no note."""
+        """Tell each."""
+        for each in self._watchers:
+            each.ended(outcome)

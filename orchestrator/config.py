@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from common.config import Address, FileSettings
 from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
-from common.telemetry import MetricsSettings
+from common.telemetry import MetricsSettings, TraceSettings
 from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
@@ -121,6 +121,7 @@ class OrchestratorConfig(FileSettings):
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings | None = None  # None: no figures are served
+    traces: TraceSettings | None = None  # None: nothing is traced
 
     @model_validator(mode="after")
     def _socket_path_fits(self) -> Self:

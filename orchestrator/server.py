@@ -31,6 +31,7 @@ from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
+from orchestrator.telemetry import watching
 from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from protos.federation.v1.operator_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -133,7 +134,7 @@ async def listening(
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
-        _measured(config, clock) as watch,
+        watching(config, clock) as look,
         leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
@@ -144,7 +145,7 @@ async def listening(
             limits=config.limits,
             shared=config.shared,
         )
-        watch(orchestrator)
+        look(orchestrator)
         async with (
             _kept(leadership, orchestrator),
             _closed(orchestrator),
@@ -296,20 +297,6 @@ async def _signing_in(oidc: OidcSettings, clock: Clock) -> AsyncIterator[Tokens]
         yield Tokens(oidc, keys, clock)
     finally:
         await keys.close()
-
-
-@asynccontextmanager
-async def _measured(
-    config: OrchestratorConfig, clock: Clock
-) -> AsyncIterator[Callable[[Orchestrator], None]]:
-    """Lend what has an orchestrator measured, if the settings ask for it; only then it loads."""
-    if config.metrics is None:
-        yield lambda _: None
-        return
-    from orchestrator.telemetry import measured  # noqa: PLC0415
-
-    async with measured(config, config.metrics.address, clock) as watch:
-        yield watch
 
 
 @asynccontextmanager

@@ -1,21 +1,11 @@
-"""What an orchestrator tells its operator beside the log: figures for Prometheus.
-
-Of gateways nothing is told that they do not send the orchestrator anyway, and none by its name.
-"""
+"""Who looks on while an orchestrator works: metrics, traces; each loaded where it is asked for."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-from prometheus_client import Histogram
-
-from common.disk import SYSTEM_DISK
-from common.exposition import exposed, registry_of
-from orchestrator.gauges import Gauges
-from orchestrator.listener import write_atomically
-from orchestrator.run_metrics import RunMetrics
+from common.telemetry import TracesNeedTheExtra
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,38 +14,34 @@ if TYPE_CHECKING:
     from orchestrator.config import OrchestratorConfig
     from orchestrator.orchestrator import Orchestrator
 
-log = structlog.get_logger()
-
-COMMITS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # seconds
+    Look = Callable[[Orchestrator], None]
 
 
 @asynccontextmanager
-async def measured(
-    config: OrchestratorConfig, address: str, clock: Clock
-) -> AsyncIterator[Callable[[Orchestrator], None]]:
-    """Answer Prometheus inside the block; what is lent has an orchestrator measured.
+async def watching(config: OrchestratorConfig, clock: Clock) -> AsyncIterator[Look]:
+    """Lend what has an orchestrator looked at, as its settings say.
 
-    A standby answers too, before it has an orchestrator: that it does not lead.
+    Raises:
+        MetricsAddressTaken: figures cannot be served where they should be.
+        TracesNeedTheExtra, CertificateFileMissing: spans cannot be sent.
     """
-    registry = registry_of(config.tls)
-    gauges, runs = Gauges(config, clock, SYSTEM_DISK), RunMetrics(registry, clock)
-    commits = Histogram(
-        "fedgate_journal_commit_seconds",
-        "How long a transaction that writes took, from its begin to its commit.",
-        buckets=COMMITS,
-        registry=registry,
-    )
-    registry.register(gauges)
+    looks: list[Look] = []
 
-    def watch(orchestrator: Orchestrator) -> None:
-        orchestrator.fence.timing = commits.time
-        orchestrator.runs.watchers.append(runs.see)
-        gauges.watch(orchestrator)
+    def look(orchestrator: Orchestrator) -> None:
+        for each in looks:
+            each(orchestrator)
 
-    async with exposed(address, registry) as served:
-        write_atomically(config.metrics_address_file, served)
-        log.info("measuring", address=served)
-        try:
-            yield watch
-        finally:
-            config.metrics_address_file.unlink(missing_ok=True)
+    async with AsyncExitStack() as stack:
+        if config.metrics is not None:
+            from orchestrator.metrics import measured  # noqa: PLC0415
+
+            measuring = measured(config, config.metrics.address, clock)
+            looks.append(await stack.enter_async_context(measuring))
+        if config.traces is not None:
+            try:
+                from orchestrator.run_traces import traced  # noqa: PLC0415
+            except ImportError as error:
+                raise TracesNeedTheExtra from error
+            traces = await stack.enter_async_context(traced(config.traces, config.federation))
+            looks.append(lambda orchestrator: orchestrator.runs.watchers.append(traces.see))
+        yield look

@@ -24,7 +24,7 @@ from common.clock import SystemClock
 from common.protocol import RunState
 from common.telemetry import MetricsSettings
 from common.tls import Role
-from gateway.metrics import measured
+from gateway.metrics import METRICS_ADDRESS, measured
 from gateway.workshop import Workshop
 from tests.at_work import SITE, at_work, plan_for, settings
 from tests.fakes import until
@@ -149,16 +149,19 @@ async def watched(federation, tmp_path):
     federation.config = federation.config.model_copy(update={"metrics": metrics})
     federation.clock = SystemClock()
     files = federation.authority.issue(Role.GATEWAY, SITE)
+    state = tmp_path / "site"
+    state.mkdir()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(federation.serving())
-        figures, of_gateway = await stack.enter_async_context(measured("127.0.0.1:0", files))
+        figures = await stack.enter_async_context(measured("127.0.0.1:0", files, state))
+        of_gateway = (state / METRICS_ADDRESS).read_text()
         of_orchestrator = federation.config.metrics_address_file.read_text()
         prometheus = Prometheus(tmp_path, orchestrator=of_orchestrator, gateway=of_gateway)
         await stack.enter_async_context(prometheus.running())
         assert not await prometheus.without_answer({"fedgate_leader", "fedgate_gateway_connected"})
         plan, initial = plan_for(TASK, LABELS, units=60, rounds={"count": 3, "maximum": 3})
         operator = await federation.start(plan, initial=initial)
-        workshop = Workshop(SITE, settings(tmp_path / "site", files, LABELS), TASK, None)
+        workshop = Workshop(SITE, settings(state, files, LABELS), TASK, None)
         client = await federation.client(SITE, files)
         await stack.enter_async_context(at_work(workshop, client, watcher=figures))
         assert (await until(operator, lambda s: s.has_ended)).state is RunState.COMPLETED

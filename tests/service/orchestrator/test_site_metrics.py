@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from common.protocol import RunState
 from common.tls import Role
-from gateway.metrics import measured
+from gateway.metrics import METRICS_ADDRESS, measured
 from gateway.workshop import Workshop
 from tests.at_work import SITE, at_work, plan_for, settings
 from tests.fakes import until
@@ -32,12 +32,17 @@ async def site_at_work(federation, folder, task=TASK):
     """A gateway that is measured, in a run of two rounds that has ended."""
     files = federation.authority.issue(Role.GATEWAY, SITE)
     plan, initial = plan_for(TASK, LABELS, units=60, rounds={"count": 2, "maximum": 2})
-    async with federation.serving(), measured(ANYWHERE, files) as (metrics, address):
+    state = folder / "site"
+    state.mkdir()
+    async with federation.serving(), measured(ANYWHERE, files, state) as metrics:
         operator = await federation.start(plan, initial=initial)
-        workshop = Workshop(SITE, settings(folder / "site", files, LABELS), task, None)
+        workshop = Workshop(SITE, settings(state, files, LABELS), task, None)
         client = await federation.client(SITE, files)
         async with at_work(workshop, client, watcher=metrics):
-            yield await until(operator, lambda s: s.has_ended), address
+            yield (
+                await until(operator, lambda s: s.has_ended),
+                (state / METRICS_ADDRESS).read_text(),
+            )
 
 
 async def test_rounds_phases_and_bytes_are_counted(federation, tmp_path):
