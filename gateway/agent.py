@@ -8,6 +8,7 @@ on while the connection is down, and word that has been overtaken is never worke
 from __future__ import annotations
 
 import asyncio
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -254,8 +255,8 @@ class Agent:
             sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
         except FederationError as error:  # an older orchestrator has none; nobody waits for it
             known = self._workshop.record_head.sequence
-            say = LOG.error if known else LOG.warning  # one that was seen before is kept from us
-            say("audit_log_not_seen", why=str(error), seen_before=known)
+            level = ERROR if known else WARNING  # one that was seen before is kept from us
+            LOG.log(level, "audit_log_not_seen", why=str(error), seen_before=known)
         else:
             self._workshop.see_record(sealed)
 
@@ -274,7 +275,6 @@ class Agent:
     def _note_accepted(self, run: RunId, verdict: Accepted) -> None:
         """Tell the site's own operator what the run comes to, and for whom that holds."""
         spent, privacy = verdict.projected, self._plans[run][1].privacy
-        promise = {"unit": str(privacy.unit), "relation": str(privacy.relation)}
         epsilon = spent.pld if spent else None
         kept = self._plans[run][1].keep_updates
         LOG.info(
@@ -283,7 +283,8 @@ class Agent:
             epsilon=epsilon,
             delta=privacy.delta,
             updates_are_kept=kept,
-            **promise,
+            unit=str(privacy.unit),
+            relation=str(privacy.relation),
         )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
@@ -356,6 +357,10 @@ class Agent:
             receipt = await send(self._client, header, data)
         self._watcher.moved(Phase.SEND, len(data))
         self._workshop.confirm(receipt.countersigned)
-        said = "set_aside_in_quarantine" if receipt.set_aside else "counted"
-        LOG.info(said, run=key.run_id, round=key.round, update=update.digest[:12])
+        LOG.info(
+            "set_aside_in_quarantine" if receipt.set_aside else "counted",
+            run=key.run_id,
+            round=key.round,
+            update=update.digest[:12],
+        )
         self._watcher.ended(Outcome.SET_ASIDE if receipt.set_aside else Outcome.COUNTED)

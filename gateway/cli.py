@@ -78,7 +78,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
     trust = _trust(settings)
     workshop = _workshop(settings, seed)
     if workshop.insecure_deterministic:
-        log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
+        log.warning("randomness_is_seeded", seed=seed, note="NOTHING OF THIS IS PRIVATE")
     log.info("device", setting=str(settings.device), taken=workshop.device.type)
     log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
     async with (

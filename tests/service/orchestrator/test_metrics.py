@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.scraping import Figures, scrape
 
 ROUNDS = Rounds(count=2, maximum=3, quorum=1, deadline_s=60.0, retry_pause_s=0.0)
 PLAN = plan_of("a", "b", rounds=ROUNDS)
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "monitor.md"
 ANYWHERE = MetricsSettings(address="127.0.0.1:0")
 
 
@@ -201,6 +203,15 @@ async def test_no_label_names_a_gateway_or_a_run(measured):
     await completed(measured)
     values = {value for _, value in (await measured.figures()).labels}
     assert not values & {"a", "b", "r", "toy"}
+
+
+async def test_the_page_explains_every_figure(measured):
+    figures = await measured.figures()
+    ours = {each.name for each in figures.families if each.name.startswith("fedgate_")}
+    page = PAGE.read_text(encoding="utf-8")
+    assert {
+        name for name in ours if f"`{name}" not in page and not name.endswith("_created")
+    } == set()
 
 
 async def test_figures_end_with_the_orchestrator(federation):
