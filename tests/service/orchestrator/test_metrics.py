@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from common.bad_updates import NormMode, UpdateNorm
 from common.config import load_settings
+from common.disk import SYSTEM_DISK
 from common.errors import FederationError, RequestError
 from common.ids import RunId
 from common.plan import Rounds
@@ -19,8 +20,9 @@ from common.protocol import Decline, Refusal, RefusalReason, RunState, UpdateKey
 from common.telemetry import MetricsAddressTaken, MetricsSettings
 from common.tls import Role
 from orchestrator.config import OrchestratorConfig
+from orchestrator.gauges import Gauges
 from orchestrator.server import listening
-from tests.fakes import INITIAL, LAYOUT, chunks, plan_of, until
+from tests.fakes import INITIAL, LAYOUT, FakeClock, chunks, plan_of, until
 from tests.scraping import Figures, scrape
 
 ROUNDS = Rounds(count=2, maximum=3, quorum=1, deadline_s=60.0, retry_pause_s=0.0)
@@ -179,6 +181,15 @@ async def test_it_leads_until_another_takes_over(measured):
     assert (await measured.figures())("fedgate_leader") == 1
     measured.server.orchestrator.runs.halt(RuntimeError("another one took over"))
     assert (await measured.figures())("fedgate_leader") == 0
+
+
+async def test_a_standby_says_that_it_does_not_lead(federation):
+    federation.config.state.mkdir()
+    found = {
+        each.name: each for each in Gauges(federation.config, FakeClock(), SYSTEM_DISK).collect()
+    }
+    assert [sample.value for sample in found["fedgate_leader"].samples] == [0.0]
+    assert "fedgate_runs" not in found
 
 
 async def test_disk_memory_certificate_version_and_process_are_there(measured):
