@@ -83,7 +83,8 @@ class GatewayConfig(FileSettings):
     @model_validator(mode="after")
     def _traces_stay_here(self) -> Self:
         several = (self.address,) if isinstance(self.address, str) else self.address
-        if self.traces and urlsplit(self.traces.endpoint).netloc in several:
+        dialled = {each.casefold() for each in several}
+        if self.traces and urlsplit(self.traces.endpoint).netloc.casefold() in dialled:
             msg = (
                 f"traces.endpoint is {self.traces.endpoint}, the orchestrator: a gateway's spans "
                 "go to a collector of its own site, or nowhere"

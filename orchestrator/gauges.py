@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from orchestrator.config import OrchestratorConfig
     from orchestrator.orchestrator import Orchestrator
 
-PATIENCE_S = 5.0  # with an event loop that does not answer; Prometheus then sees a failed scrape
+log = structlog.get_logger()
+
+PATIENCE_S = 5.0  # with an event loop that does not answer
 GOING_ON = (RunState.GATHERING, RunState.RUNNING)
 OPEN = (Phase.COLLECTING, Phase.AGGREGATING)
 SHOWN = ("PermissionRefused", "TooManyRequests", "Unauthenticated")  # 0 until there is one
@@ -35,6 +38,7 @@ SHOWN = ("PermissionRefused", "TooManyRequests", "Unauthenticated")  # 0 until t
 class Reading:
     """What was read at one moment."""
 
+    leads: bool
     runs: Mapping[RunState, int]
     rounds: Mapping[Phase, int]
     overdue_s: float
@@ -61,6 +65,7 @@ def read(orchestrator: Orchestrator, now: float) -> Reading:
     rounds = [live.run.round for live in lives if live.run.round is not None]
     overdue = [now - live.deadline for live in lives]
     return Reading(
+        leads=not orchestrator.runs.halted.is_set(),
         runs=Counter(live.run.state for live in lives),
         rounds=Counter(each.phase for each in rounds),
         overdue_s=max(0.0, *overdue) if overdue else 0.0,
@@ -92,22 +97,31 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every figure as it is now."""
-        orchestrator = self._orchestrator
-        leads = orchestrator is not None and not orchestrator.runs.halted.is_set()
-        yield _gauge("leader", "1 where this process is the one that may write.", float(leads))
+        reading = None if self._orchestrator is None else self._read(self._orchestrator)
+        leads = reading is not None and reading.leads
+        yield _gauge("leader", "1 where this process may write, and its loop answers.", leads)
         yield from self._of_disks()
-        if orchestrator is None:
+        if reading is None:
             return
-
-        async def now() -> Reading:
-            return read(orchestrator, self._clock.now())
-
-        reading = asyncio.run_coroutine_threadsafe(now(), self._loop).result(PATIENCE_S)
         yield from _of_runs(reading)
         yield from _of_calls(reading)
         yield _gauge("memory_budget_taken_bytes", "Lent to bodies.", reading.memory_taken)
         limit = self._config.limits.in_flight_mib * MIB
         yield _gauge("memory_budget_bytes", "That bodies may take (in_flight_mib).", limit)
+
+    def _read(self, orchestrator: Orchestrator) -> Reading | None:
+        """Return what the event loop says; None: it does not answer in time."""
+
+        async def now() -> Reading:
+            return read(orchestrator, self._clock.now())
+
+        asked = asyncio.run_coroutine_threadsafe(now(), self._loop)
+        try:
+            return asked.result(PATIENCE_S)
+        except TimeoutError:
+            asked.cancel()
+            log.warning("loop_does_not_answer", after_s=PATIENCE_S)
+            return None
 
     def _of_disks(self) -> Iterator[Metric]:
         free = GaugeMetricFamily(

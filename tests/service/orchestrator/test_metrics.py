@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from common.bad_updates import NormMode, UpdateNorm
 from common.config import load_settings
@@ -19,6 +20,7 @@ from common.plan import Rounds
 from common.protocol import Decline, Refusal, RefusalReason, RunState, UpdateKey
 from common.telemetry import MetricsAddressTaken, MetricsSettings
 from common.tls import Role
+from orchestrator import gauges
 from orchestrator.config import OrchestratorConfig
 from orchestrator.gauges import Gauges
 from orchestrator.server import listening
@@ -190,6 +192,16 @@ async def test_a_standby_says_that_it_does_not_lead(federation):
     }
     assert [sample.value for sample in found["fedgate_leader"].samples] == [0.0]
     assert "fedgate_runs" not in found
+
+
+async def test_a_process_whose_loop_does_not_answer_does_not_lead(measured, monkeypatch):
+    monkeypatch.setattr(gauges, "PATIENCE_S", 0.05)
+    stuck = Gauges(measured.federation.config, FakeClock(), SYSTEM_DISK)
+    stuck.watch(measured.server.orchestrator)
+    with capture_logs() as logged:
+        found = {each.name: each for each in stuck.collect()}  # on the loop that it waits for
+    assert [sample.value for sample in found["fedgate_leader"].samples] == [0.0]
+    assert [each["event"] for each in logged] == ["loop_does_not_answer"]
 
 
 async def test_disk_memory_certificate_version_and_process_are_there(measured):

@@ -206,7 +206,7 @@ def test_an_endpoint_is_a_url_with_a_port(endpoint):
         TraceSettings(endpoint=endpoint)
 
 
-@pytest.mark.parametrize("addresses", ["hub:8443", ("away:8443", "hub:8443")])
+@pytest.mark.parametrize("addresses", ["hub:8443", ("away:8443", "Hub:8443")])
 def test_a_gateway_cannot_trace_to_its_orchestrator(tmp_path, addresses):
     files = TlsFiles(authority=tmp_path, certificate=tmp_path, key=tmp_path)
     given = dict(settings(tmp_path, files, LABELS))
