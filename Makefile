@@ -122,7 +122,7 @@ sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json,
 	cat requirements/gateway.txt requirements/torch.txt | $(BOM) -o dist/sbom/gateway.cdx.json -
 
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra gateway --extra ner --extra postgresql --extra dev \
+	$(COMPILE) --extra gateway --extra ner --extra otel --extra postgresql --extra dev \
 		-o requirements/lock.txt pyproject.toml requirements/build.in
 	$(COMPILE) -c requirements/lock.txt -o requirements/build.txt requirements/build.in
 	$(COMPILE) -c requirements/lock.txt --extra postgresql \

@@ -13,6 +13,7 @@ from common.hyperparameters import Hyperparameters
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy
 from common.signatures import PlanSignature
+from common.trace_context import TRACEPARENT_PATTERN
 
 PROTOCOL_VERSION = 1
 
@@ -23,6 +24,9 @@ CheckedWeightsId: TypeAlias = Annotated[WeightsId, StringConstraints(pattern=DIG
 CheckedPlanId: TypeAlias = Annotated[PlanId, StringConstraints(pattern=DIGEST_PATTERN)]
 MaybeWeightsId: TypeAlias = Annotated[  # an absent digest is an empty string in a message
     CheckedWeightsId | None, BeforeValidator(lambda text: text or None)
+]
+CheckedTraceparent: TypeAlias = Annotated[
+    str, StringConstraints(pattern=f"^({TRACEPARENT_PATTERN})?$")
 ]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 SequenceNumber: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 62)]  # a database holds it signed
@@ -157,6 +161,7 @@ class Train:
     round: int
     weights: Body
     remaining_s: float
+    traceparent: CheckedTraceparent = ""  # empty: an older orchestrator has none
 
 
 @dataclass(frozen=True)

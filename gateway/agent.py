@@ -8,6 +8,7 @@ on while the connection is down, and word that has been overtaken is never worke
 from __future__ import annotations
 
 import asyncio
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -42,6 +43,7 @@ from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
 from gateway.record_watch import sealed_after
 from gateway.transfers import fetch, send
+from gateway.watching import Outcome, Phase, Several
 from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from gateway.gateway import Gateway
     from gateway.policy import Verdict
     from gateway.trust import PlanTrust
+    from gateway.watching import Watcher
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
@@ -119,16 +122,18 @@ class Agent:
         connected: Callable[[bool], None],
         trust: PlanTrust,
         *beside: Callable[[], Coroutine[None, None, None]],
+        watcher: Watcher | None = None,
     ) -> None:
         """Work with `workshop` on the plans of those whom `trust` names.
 
-        `connected` is told whenever the stream opens or breaks. What is to go on `beside` the work
-        ends with it, and it with that.
+        `connected` is told whenever the stream opens or breaks, and `watcher` of rounds as well.
+        What is to go on `beside` the work ends with it, and it with that.
         """
         self._workshop = workshop
         self._client = client
         self._backoff = backoff
         self._connected = connected
+        self._watcher: Watcher = watcher or Several()
         self._trust = trust
         self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
@@ -173,7 +178,7 @@ class Agent:
                 LOG.warning("orchestrator_unavailable", why=str(error))
                 wait_s = wait_after(error, waits)
             finally:
-                self._connected(False)
+                self._note_connected(False)
             await asyncio.sleep(wait_s)
 
     async def _watch_once(self) -> None:
@@ -186,12 +191,16 @@ class Agent:
         newest = await self._client.get_ledger_head(insecure_deterministic=seeded)
         self._workshop.confirm(newest)
         await self._look_at_record()
-        self._connected(True)
+        self._note_connected(True)
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
                 raise Superseded
             await self._news.room(news.run_id)
             self._news.put(news.run_id, news)
+
+    def _note_connected(self, connected: bool) -> None:  # noqa: FBT001 - as both take it
+        self._watcher.connected(connected)
+        self._connected(connected)
 
     async def _work(self) -> None:
         """Do what the newest word says; do it again after the orchestrator was away."""
@@ -216,8 +225,9 @@ class Agent:
         match news.instruction:
             case Review(plan_digest):
                 await self._review(news.run_id, plan_digest)
-            case Train():
-                await self._train(news.run_id, news.instruction)
+            case Train() as train:
+                with self._watcher.round(UpdateKey(news.run_id, train.round), train):
+                    await self._train(news.run_id, train)
             case Stop(StopReason.UNKNOWN_RUN):
                 LOG.warning("run_unknown", run=news.run_id)  # it may come back: nothing is erased
             case Stop(reason):
@@ -245,8 +255,8 @@ class Agent:
             sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
         except FederationError as error:  # an older orchestrator has none; nobody waits for it
             known = self._workshop.record_head.sequence
-            say = LOG.error if known else LOG.warning  # one that was seen before is kept from us
-            say("audit_log_not_seen", why=str(error), seen_before=known)
+            level = ERROR if known else WARNING  # one that was seen before is kept from us
+            LOG.log(level, "audit_log_not_seen", why=str(error), seen_before=known)
         else:
             self._workshop.see_record(sealed)
 
@@ -265,7 +275,6 @@ class Agent:
     def _note_accepted(self, run: RunId, verdict: Accepted) -> None:
         """Tell the site's own operator what the run comes to, and for whom that holds."""
         spent, privacy = verdict.projected, self._plans[run][1].privacy
-        promise = {"unit": str(privacy.unit), "relation": str(privacy.relation)}
         epsilon = spent.pld if spent else None
         kept = self._plans[run][1].keep_updates
         LOG.info(
@@ -274,7 +283,8 @@ class Agent:
             epsilon=epsilon,
             delta=privacy.delta,
             updates_are_kept=kept,
-            **promise,
+            unit=str(privacy.unit),
+            relation=str(privacy.relation),
         )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
@@ -297,6 +307,7 @@ class Agent:
         """Train a round, or find its update again, and send it until it is counted."""
         if train.remaining_s <= 0:
             LOG.info("too_late", run=run, round=train.round)  # nothing is charged for a lost round
+            self._watcher.ended(Outcome.TOO_LATE)
             return
         key = UpdateKey(run, train.round)
         if run not in self._plans:
@@ -304,11 +315,11 @@ class Agent:
             verdict = await self._verdict(run, (await self._client.get_config(run)).plan_digest)
             if isinstance(verdict, Refused):
                 LOG.warning("round_declined", run=run, round=train.round, why=verdict.sentence)
-                await self._client.decline(Decline(key, Refusal(verdict.reason, verdict.field)))
+                await self._decline(key, Refusal(verdict.reason, verdict.field))
                 return
         gateway = self._workshop.gateway(run)
         if gateway is None:
-            await self._client.decline(Decline(key, Refusal(RefusalReason.FAILED)))
+            await self._decline(key, Refusal(RefusalReason.FAILED))
             return
         try:
             update = await self._update(gateway, run, train)
@@ -316,18 +327,25 @@ class Agent:
             raise
         except (FederationError, *FAILURES) as error:
             LOG.exception("round_declined", run=run, round=train.round)
-            await self._client.decline(Decline(key, Refusal(reason_of(error))))
+            await self._decline(key, Refusal(reason_of(error)))
             return
         await self._send(key, train, update)
+
+    async def _decline(self, key: UpdateKey, refusal: Refusal) -> None:
+        await self._client.decline(Decline(key, refusal))
+        self._watcher.ended(Outcome.DECLINED)
 
     async def _update(self, gateway: Gateway, run: RunId, train: Train) -> Update:
         _, plan = self._plans[run]
         limit = plan.task.layout.byte_length
-        data = await fetch(self._client, train.weights, self._backoff, limit=limit)
+        with self._watcher.phase(Phase.FETCH):
+            data = await fetch(self._client, train.weights, self._backoff, limit=limit)
+        self._watcher.moved(Phase.FETCH, len(data))
         weights = Weights.from_bytes(data, plan.task.layout, digest=train.weights.digest)
         parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
         LOG.info("training", run=run, round=train.round)
-        return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
+        with self._watcher.phase(Phase.TRAIN):
+            return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
 
     async def _send(self, key: UpdateKey, train: Train, update: Update) -> None:
         data = update.data
@@ -335,7 +353,14 @@ class Agent:
         body = Body(update.digest, len(data))
         head = self._workshop.ledger_head
         header = UpdateHeader(key, plan_digest, train.weights.digest, body, head)
-        receipt = await send(self._client, header, data)
+        with self._watcher.phase(Phase.SEND):
+            receipt = await send(self._client, header, data)
+        self._watcher.moved(Phase.SEND, len(data))
         self._workshop.confirm(receipt.countersigned)
-        said = "set_aside_in_quarantine" if receipt.set_aside else "counted"
-        LOG.info(said, run=key.run_id, round=key.round, update=update.digest[:12])
+        LOG.info(
+            "set_aside_in_quarantine" if receipt.set_aside else "counted",
+            run=key.run_id,
+            round=key.round,
+            update=update.digest[:12],
+        )
+        self._watcher.ended(Outcome.SET_ASIDE if receipt.set_aside else Outcome.COUNTED)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,10 @@ from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from gateway.trust import PlanTrust
+    from gateway.watching import Watcher
     from gateway.workshop import Workshop
 
 app = typer.Typer(
@@ -76,10 +78,13 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
     trust = _trust(settings)
     workshop = _workshop(settings, seed)
     if workshop.insecure_deterministic:
-        log.warning("NOT PRIVATE: randomness is seeded", seed=seed)
+        log.warning("randomness_is_seeded", seed=seed, note="NOTHING OF THIS IS PRIVATE")
     log.info("device", setting=str(settings.device), taken=workshop.device.type)
     log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
-    async with GrpcClient(settings.address, settings.tls, http2=settings.http2) as client:
+    async with (
+        GrpcClient(settings.address, settings.tls, http2=settings.http2) as client,
+        _watched(settings) as watcher,
+    ):
         agent = Agent(
             workshop,
             client,
@@ -87,6 +92,7 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             lambda connected: write_presence(settings.state, connected=connected),
             trust,
             Renewal(settings.tls, client, SystemClock()).run,
+            watcher=watcher,
         )
         write_presence(settings.state, connected=False)  # an older process may have left another
         working = asyncio.create_task(agent.run())
@@ -98,6 +104,33 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
             log.info("stopped")
         finally:
             workshop.close()
+
+
+@asynccontextmanager
+async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher]:
+    """Lend what the settings have look on; only then is it loaded."""
+    from common.telemetry import TracesNeedTheExtra
+    from gateway.identity import gateway_name
+    from gateway.watching import Several
+
+    watchers: list[Watcher] = []
+    async with AsyncExitStack() as stack:
+        if settings.metrics is not None:
+            from gateway.metrics import measured
+
+            watchers.append(
+                await stack.enter_async_context(
+                    measured(settings.metrics.address, settings.tls, settings.state)
+                )
+            )
+        if settings.traces is not None:
+            try:
+                from gateway.traces import traced
+            except ImportError as error:
+                raise TracesNeedTheExtra from error
+            name = gateway_name(settings.tls.certificate)
+            watchers.append(await stack.enter_async_context(traced(settings.traces, name)))
+        yield Several(*watchers)
 
 
 def _trust(settings: GatewayConfig) -> PlanTrust:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
-from common.config import Addresses, FileSettings
+from common.config import Address, Addresses, FileSettings
 from common.http2 import Http2Settings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
 from common.logs import LogSettings
+from common.telemetry import MetricsSettings, TraceSettings
 from common.tls import TlsFiles
 from gateway.choices import Device, GradientsBy
 from gateway.policy import Policy
@@ -44,6 +53,12 @@ def _needed(given: object) -> object:
 Trust = Annotated[TrustSettings, BeforeValidator(_needed)]
 
 
+class SiteMetrics(MetricsSettings):
+    """The same for a gateway, beside an orchestrator's on one machine."""
+
+    address: Address = "127.0.0.1:9465"
+
+
 class GatewayConfig(FileSettings):
     """Everything one gateway needs to know."""
 
@@ -62,3 +77,17 @@ class GatewayConfig(FileSettings):
     threads: Annotated[int, Field(gt=0)] = 1  # for training
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
+    metrics: SiteMetrics | None = None  # None: no figures are served
+    traces: TraceSettings | None = None  # None: nothing is traced
+
+    @model_validator(mode="after")
+    def _traces_stay_here(self) -> Self:
+        several = (self.address,) if isinstance(self.address, str) else self.address
+        dialled = {each.casefold() for each in several}
+        if self.traces and urlsplit(self.traces.endpoint).netloc.casefold() in dialled:
+            msg = (
+                f"traces.endpoint is {self.traces.endpoint}, the orchestrator: a gateway's spans "
+                "go to a collector of its own site, or nowhere"
+            )
+            raise ValueError(msg)
+        return self

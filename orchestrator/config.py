@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from common.config import Address, FileSettings
 from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
+from common.telemetry import MetricsSettings, TraceSettings
 from common.tls import PEOPLE, Role, TlsFiles
 
 GIB = 1 << 30
@@ -168,6 +169,8 @@ class OrchestratorConfig(FileSettings):
     web: WebSettings | None = None  # None: there is no page
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings | None = None  # None: no figures are served
+    traces: TraceSettings | None = None  # None: nothing is traced
 
     @model_validator(mode="after")
     def _socket_path_fits(self) -> Self:
@@ -199,6 +202,11 @@ class OrchestratorConfig(FileSettings):
     def web_address_file(self) -> Path:
         """Where the page's URL is written, while it is served."""
         return self.state / "web-address"
+
+    @property
+    def metrics_address_file(self) -> Path:
+        """Where the address that Prometheus reads from is written, while it is served."""
+        return self.state / "metrics-address"
 
     @property
     def journal_file(self) -> Path:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.budgets import MemoryBudget
     from orchestrator.live_runs import LiveRuns
     from orchestrator.runs import Run
+    from orchestrator.tally import Tally
     from orchestrator.weight_store import WeightStore
 
 KEPT_CHUNKS = 10
@@ -41,10 +42,13 @@ class OffsetPastEnd(RequestError):
 class Downloads:
     """Reads weights for those who may have them."""
 
-    def __init__(self, runs: LiveRuns, weights: WeightStore, memory: MemoryBudget) -> None:
+    def __init__(
+        self, runs: LiveRuns, weights: WeightStore, memory: MemoryBudget, tally: Tally
+    ) -> None:
         self._runs = runs
         self._weights = weights
         self._memory = memory
+        self._tally = tally
         self._chunks = RecentChunks(weights)
         self._turns = Turns(DOWNLOADS_AT_ONCE)
 
@@ -76,6 +80,7 @@ class Downloads:
                 async for part in self.for_operator(digest, offset):
                     if isinstance(part, Chunk):
                         of[0].bytes_sent += len(part.data)
+                        self._tally.weight_bytes += len(part.data)
                     yield part
 
 

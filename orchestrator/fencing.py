@@ -6,7 +6,7 @@ holds its row until the end: a process that was frozen, cut off or believed dead
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +17,8 @@ from common.errors import UnavailableError
 from orchestrator.database import EPOCHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine
 
@@ -47,6 +48,7 @@ class Fence:
     def __init__(self, engine: Engine) -> None:
         """Take over: what an older process writes from now on is refused."""
         self._engine = engine
+        self.timing: Callable[[], AbstractContextManager[object]] = nullcontext  # of each write
         with self.reading() as connection:
             connection.execute(update(EPOCHS).values(epoch=EPOCHS.c.epoch + 1))
             self.epoch: int = connection.execute(select(EPOCHS.c.epoch)).scalar_one()
@@ -60,7 +62,7 @@ class Fence:
             JournalFailed: the database failed, perhaps while it committed.
         """
         held = select(EPOCHS.c.epoch).with_for_update()  # SQLite locks the whole file
-        with self.reading() as connection:
+        with self.timing(), self.reading() as connection:
             current: int = connection.execute(held).scalar_one()
             if current != self.epoch:
                 raise Superseded(mine=self.epoch, current=current)

@@ -36,7 +36,7 @@ from orchestrator.runs import advance_run, begin, concerned
 from orchestrator.selection import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -99,6 +99,7 @@ class LiveRuns:
         self.presence = Presence()
         self.halted = asyncio.Event()  # this process must stop acting
         self.failure: BaseException | None = None  # why
+        self.watchers: list[Callable[[Step], None]] = []  # told of each event once it is recorded
         self._journal = journal
         self._record = record
         self._clock = clock
@@ -148,6 +149,7 @@ class LiveRuns:
         live = LiveRun(step.after, plan_bytes)
         live.recorded, live.deadline = 1, self._clock.now() + first.remaining_s
         self._runs[run_id] = live
+        self._tell(step)
         self._ring(live.run.participants)
         return live
 
@@ -308,6 +310,9 @@ class LiveRuns:
         """Take the state after `events`, which are in the journal, and act on them."""
         before, live.run = live.run, after
         live.recorded += len(events)
+        if self.watchers:
+            states = tuple(accumulate(events, advance_run, initial=before))
+            self._tell(*map(Step, states, events, states[1:]))
         for event in events:
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None
@@ -320,6 +325,11 @@ class LiveRuns:
             self._retire(live)
         self._ring(concerned(before, live.run))
         live.changed.ring()
+
+    def _tell(self, *steps: Step) -> None:
+        for watcher in self.watchers:
+            for step in steps:
+                watcher(step)
 
     def _retire(self, live: LiveRun) -> None:
         """Keep a run that has ended among the last ones."""

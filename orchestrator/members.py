@@ -48,6 +48,7 @@ class Members:
             orchestrator.refused_callers,
             orchestrator.refused_calls,
         )
+        self._tally = orchestrator.tally
         self._config = config
         self.callers = Callers(clock)
         self.roster = Roster(orchestrator.fence, clock, self.callers, orchestrator.audit)
@@ -103,7 +104,9 @@ class Members:
             ("grpc.max_receive_message_length", LARGEST_REQUEST),
         ]
         quotas = Quotas(self._config.limits)
-        guard = GuardingInterceptor(EnrolmentDoor(self.enrolments), quotas, self._refused)
+        guard = GuardingInterceptor(
+            EnrolmentDoor(self.enrolments), quotas, self._refused, self._tally
+        )
         server = grpc.aio.server(
             interceptors=[guard], options=options, maximum_concurrent_rpcs=MOST_AT_ONCE
         )

@@ -17,10 +17,12 @@ from common.protocol import (
     Wait,
     WaitReason,
 )
+from common.trace_context import traceparent_of
 
 if TYPE_CHECKING:
     from common.ids import GatewayId, RunId
     from common.protocol import Instruction
+    from orchestrator.rounds import Round
     from orchestrator.runs import Run
 
 _STOPS = {
@@ -58,6 +60,11 @@ def news_for(
     return News(said, (run.published, instruction))
 
 
+def traceparent_for(run: Run, state: Round) -> str:
+    """Return the trace of one attempt at a round of `run`."""
+    return traceparent_of(run.run_id, run.plan_digest, state.number, state.attempt)
+
+
 def unknown_run(run_id: RunId) -> News:
     """Return what is said of a run that is not held here, or not with this gateway."""
     stop = Stop(StopReason.UNKNOWN_RUN)
@@ -72,5 +79,6 @@ def _instruction(run: Run, gateway: GatewayId, byte_length: int, remaining_s: fl
     if run.round is None or run.round.has_ended or gateway not in run.round.invited:
         return Wait(WaitReason.NO_ROUND)
     if run.round.wants(gateway):
-        return Train(run.round.number, Body(run.round.parent, byte_length), remaining_s)
+        parent = Body(run.round.parent, byte_length)
+        return Train(run.round.number, parent, remaining_s, traceparent_for(run, run.round))
     return Wait(WaitReason.OTHERS)

@@ -44,6 +44,7 @@ from orchestrator.signing_key import load_or_make, refuse_unreadable
 from orchestrator.staging import Staging
 from orchestrator.steps import Await, Complete, PassDeadline, Publish, Rest, next_step
 from orchestrator.submissions import Submissions, open_slots
+from orchestrator.tally import Tally
 from orchestrator.weight_store import DamagedWeights, StorageFailed, WeightStore
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Orchestrator:
         self.epoch = fence.epoch
         self._weights = WeightStore(shared / "weights", fence, disk)
         self._staging = Staging(state / "uploads", disk)
-        memory = MemoryBudget(limits.in_flight_mib * MIB)
+        self.memory = memory = MemoryBudget(limits.in_flight_mib * MIB)
+        self.tally = Tally()
         reserve = partial(DiskReserve, disk, reserve=limits.disk_reserve_mib * MIB)
         self._drivers: set[asyncio.Task[None]] = set()
         refuse_unreadable(shared)
@@ -111,8 +113,9 @@ class Orchestrator:
             self._staging,
             self._weights,
             Room(memory, reserve(state / "uploads"), limits),
+            self.tally,
         )
-        self.downloads = Downloads(self.runs, self._weights, memory)
+        self.downloads = Downloads(self.runs, self._weights, memory, self.tally)
         self.operations = Operations(
             federation,
             self.runs,

@@ -29,6 +29,7 @@ from common.transfer import BodyTooLong, LengthMismatch
 from common.wire_values import InvalidMessage
 from orchestrator.auth import RoleRefused, known, presented, set_call
 from orchestrator.callers import Unauthenticated
+from orchestrator.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -110,11 +111,14 @@ def _bounded(text: str) -> str:
 class GuardingInterceptor(grpc.aio.ServerInterceptor):
     """Lets in whom `door` admits, within their quotas, before any handler runs; answers errors."""
 
-    def __init__(self, door: Door, quotas: Quotas, refused: Refusals) -> None:
-        """Put on record in `refused` whoever may not make their call."""
+    def __init__(
+        self, door: Door, quotas: Quotas, refused: Refusals, tally: Tally | None = None
+    ) -> None:
+        """Put on record in `refused` whoever may not make their call; count all in `tally`."""
         self._door = door
         self._quotas = quotas
         self._refused = refused
+        self._tally = tally or Tally()
 
     async def intercept_service(
         self,
@@ -221,6 +225,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
         self, context: Context, method: str, *, brings_body: bool
     ) -> AsyncIterator[tuple[OpenCall, Use]]:
         """Lend the call and what its caller has under way, if it is let in; answer errors."""
+        self._tally.open_calls += 1
         try:
             async with AsyncExitStack() as stack:
                 call = await stack.enter_async_context(self._admitted(context, method))
@@ -228,6 +233,7 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
                 use = self._quotas.call(call.caller, brings_body=brings_body)
                 yield call, stack.enter_context(use)
         except FederationError as error:
+            self._tally.refused_calls[type(error).__name__] += 1
             if not isinstance(error, LimitReached):  # of a flood the quotas log a part
                 log.info("refused", method=method, reason=type(error).__name__, why=str(error))
             await _abort(context, status_of(error))
@@ -237,6 +243,8 @@ class GuardingInterceptor(grpc.aio.ServerInterceptor):
             log.exception("bug", method=method)
             message = "the orchestrator has a bug; its log says more"
             await _abort(context, Status(code=grpc.StatusCode.INTERNAL.value[0], message=message))
+        finally:
+            self._tally.open_calls -= 1
 
 
 def strictly(method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

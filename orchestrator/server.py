@@ -31,6 +31,7 @@ from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.quotas import Quotas
 from orchestrator.rpc_errors import GuardingInterceptor
+from orchestrator.telemetry import watching
 from orchestrator.web_sessions import WebSessions
 from protos.federation.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from protos.federation.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
@@ -135,6 +136,7 @@ async def listening(
     await state.set(_WHOLE, _NOT_SERVING)
     async with (
         _answering_probes(config, state),
+        watching(config, clock) as look,
         leading(database, clock, standby=standby) as leadership,
     ):
         orchestrator = Orchestrator(
@@ -145,6 +147,7 @@ async def listening(
             limits=config.limits,
             shared=config.shared,
         )
+        look(orchestrator)
         async with (
             _kept(leadership, orchestrator),
             _closed(orchestrator),
@@ -278,7 +281,8 @@ class _Services:
         return _Entrance(server, oidc.address, self.config.tls.people_credentials())
 
     def _server(self, door: Door) -> grpc.aio.Server:
-        guard = GuardingInterceptor(door, self.quotas, self.orchestrator.refused_callers)
+        asked = self.orchestrator
+        guard = GuardingInterceptor(door, self.quotas, asked.refused_callers, asked.tally)
         options = [*self.config.http2.server_options(), *self.config.limits.server_options()]
         return grpc.aio.server(interceptors=[guard], options=options)
 

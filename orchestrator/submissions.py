@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from orchestrator.rounds import Round
     from orchestrator.runs import Run
     from orchestrator.staging import Staging
+    from orchestrator.tally import Tally
     from orchestrator.uploads import Upload
     from orchestrator.weight_store import WeightStore
 
@@ -80,6 +81,7 @@ class Submissions:
         staging: Staging,
         weights: WeightStore,
         room: Room,
+        tally: Tally,
     ) -> None:
         """Stage what comes in `staging`, within `room`; what a plan has kept goes to `weights`."""
         self._runs = runs
@@ -87,6 +89,7 @@ class Submissions:
         self._staging = staging
         self._weights = weights
         self._room = room
+        self._tally = tally
         self._turns = Turns(UPLOADS_AT_ONCE)
         self._checking = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
         self._folding = ThreadPoolExecutor(1, thread_name_prefix="fold")  # one sum, one thread
@@ -246,6 +249,7 @@ class Submissions:
     def _note(self, live: LiveRun, gateway: GatewayId, opening: Opening, count: int) -> None:
         """Count bytes that came; raise RoundBytesTaken or DiskNearlyFull."""
         live.bytes_received += count
+        self._tally.update_bytes += count
         body = max(CHUNK_BYTES, live.run.plan.task.layout.byte_length)
         times = self._room.limits.bodies_per_round
         live.round_bytes.take(gateway, opening, count, limit=times * body)

@@ -18,6 +18,7 @@ from gateway.agent import Agent
 from gateway.client import GrpcClient
 from gateway.config import GatewayConfig, TaskChoice
 from gateway.policy import Policy
+from gateway.watching import Watcher
 from gateway.workshop import Workshop
 from tasks.task import DataConfig, Task
 from tests.signing import NOT_READ, TRUST
@@ -76,10 +77,13 @@ def plan_for(
 
 @asynccontextmanager
 async def at_work(
-    workshop: Workshop, client: GrpcClient, notes: Callable[[bool], None] = lambda _: None
+    workshop: Workshop,
+    client: GrpcClient,
+    notes: Callable[[bool], None] = lambda _: None,
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Have a gateway's process work inside the block; its workshop is closed at the end."""
-    agent = Agent(workshop, client, Backoff(0.01, 0.01), notes, TRUST)
+    agent = Agent(workshop, client, Backoff(0.01, 0.01), notes, TRUST, watcher=watcher)
     process = asyncio.create_task(agent.run())
     try:
         yield process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -77,6 +78,19 @@ async def test_it_serves_idles_small_and_drains_on_a_signal(tmp_path, settings):
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0
     assert not (tmp_path / "s" / "address").exists()
+
+
+async def test_every_line_of_its_log_is_one_event(tmp_path, authority):
+    path = write_settings(
+        tmp_path, authority, more='[log]\nstyle = "json"\n[metrics]\naddress = "127.0.0.1:0"'
+    )
+    process = await start(path, stderr=asyncio.subprocess.PIPE)
+    await serving(process, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, text = await process.communicate()
+    lines = [json.loads(line) for line in text.decode().splitlines()]
+    assert [line["event"] for line in lines] == ["measuring", "serving", "stopped"]
+    assert all({"level", "timestamp"} <= line.keys() for line in lines)
 
 
 async def test_wrong_settings_are_said_on_one_screen(tmp_path, authority):

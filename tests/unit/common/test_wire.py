@@ -36,6 +36,7 @@ from common.protocol import (
     Wait,
     WaitReason,
 )
+from common.trace_context import traceparent_of
 from common.wire_values import InvalidMessage
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1 import operator_pb2, weights_pb2
@@ -64,6 +65,7 @@ REFUSAL = Refusal(RefusalReason.NOISE_FLOOR, "noise_multiplier")
     [
         Review(PLAN),
         Train(2, Body(DIGEST, 100), 12.5),
+        Train(2, Body(DIGEST, 100), 12.5, traceparent_of(RUN, PLAN, 2, 1)),
         Wait(WaitReason.NO_ROUND),
         Stop(StopReason.CANCELLED),
     ],
@@ -76,6 +78,17 @@ def test_news_comes_back(instruction):
 def test_news_of_no_run_comes_back():
     news = RunNews(NO_RUN, 0, Stop(StopReason.SUPERSEDED))
     assert wire.news_from_proto(wire.news_to_proto(news)) == news
+
+
+@pytest.mark.parametrize(
+    "traceparent", ["00-", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "a note"]
+)
+def test_a_trace_that_is_none_is_refused(traceparent):
+    message = wire.news_to_proto(RunNews(RUN, 1, Train(2, Body(DIGEST, 100), 12.5)))
+    forged = pb.WatchResponse.FromString(message.SerializeToString())
+    forged.train.traceparent = traceparent
+    with pytest.raises(InvalidMessage, match="traceparent"):
+        wire.news_from_proto(forged)
 
 
 def test_news_that_says_nothing_is_refused():

@@ -16,6 +16,7 @@ from common.protocol import (
     Wait,
     WaitReason,
 )
+from common.trace_context import ids_in, traceparent_of
 from orchestrator.events import (
     DeadlinePassed,
     PlanAccepted,
@@ -37,7 +38,7 @@ YES, NO = PlanAccepted("a", EFFECTIVE, 1.0), PlanRefused("a", Refusal(RefusalRea
 OPENED = RoundOpened(1, 1, INITIAL.digest, ("a", "b"), 2, 60.0)
 AGAIN = RoundOpened(1, 2, INITIAL.digest, ("a", "b"), 2, 60.0)
 SENT = UpdateAccepted("a", "4" * 64, 1.0)
-TRAIN = Train(1, Body(INITIAL.digest, 99), 8.0)
+TRAIN = Train(1, Body(INITIAL.digest, 99), 8.0, traceparent_of("r", DIGEST, 1, 1))
 
 
 def news(*events):
@@ -65,8 +66,21 @@ def test_each_state_says_what_to_do(events, instruction):
 
 def test_a_round_that_is_opened_again_is_news():
     first, second = news(YES, OPENED), news(YES, OPENED, DeadlinePassed(), AGAIN)
-    assert first.said == second.said
+    assert (first.said.run_id, first.said.instruction.round) == ("r", 1)
     assert first.of != second.of
+
+
+def test_a_round_has_one_trace_and_each_attempt_at_it_a_span():
+    first, second = news(YES, OPENED), news(YES, OPENED, DeadlinePassed(), AGAIN)
+    (trace, span), (same, another) = (
+        ids_in(each.said.instruction.traceparent) for each in (first, second)
+    )
+    assert trace == same
+    assert span != another
+
+
+def test_a_restart_does_not_change_a_rounds_trace():
+    assert news(YES, OPENED, Restarted(5.0)).said.instruction == news(YES, OPENED).said.instruction
 
 
 def test_the_passing_of_time_is_no_news():
