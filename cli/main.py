@@ -12,6 +12,7 @@ import typer
 from cli import (
     audit_commands,
     backup_commands,
+    doctor_command,
     enroll_commands,
     pki_commands,
     plan_key_commands,
@@ -30,6 +31,7 @@ app.add_typer(pki_commands.app, name="pki")
 app.add_typer(enroll_commands.app, name="enroll")
 app.add_typer(plan_key_commands.app, name="plan")
 app.add_typer(audit_commands.app, name="audit")
+app.command("doctor")(doctor_command.doctor)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none

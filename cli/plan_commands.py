@@ -28,7 +28,7 @@ def check(
     The exit code is 1 if the plan could spend more than the target.
     """
     from cli.plan_check import check_plan
-    from cli.plan_file import draft_plan
+    from tasks.plan_file import draft_plan
 
     found = check_plan(draft_plan(plan)[0], target_epsilon)
     if output is Format.JSON:

@@ -55,9 +55,9 @@ def start(
 async def _start(
     plan_file: Path, run_id: str | None, *, wait: bool, config: Path | None, output: Format
 ) -> None:
-    from cli.plan_file import read_plan
     from cli.plan_keys import sign_plan
     from common.wire import plan_id, plan_to_bytes
+    from tasks.plan_file import read_plan
 
     settings = operator_config(config)
     plan, initial = read_plan(plan_file)

@@ -17,7 +17,10 @@ class AddressTaken(UnavailableError):
     """The server cannot listen where it should."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `address`")
+        super().__init__(
+            f"cannot listen on {address}: another process listens there (`ss -ltnp` names it), or "
+            "the host is not this machine's: stop that process, or set another `address`"
+        )
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:
