@@ -75,7 +75,11 @@ def export(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Write a completed run's model, and the card that says what it is."""
+    """Write a completed run's model, and the card that says what it is.
+
+    Example:
+        fedgate model export first --out model
+    """
     card, path = asyncio.run(_export(RunId(run), out, config))
     if output is Format.JSON:
         emit_json({"model_path": path, **card.model_dump(mode="json", exclude={"layout"})})
@@ -200,7 +204,11 @@ def evaluate(  # noqa: PLR0913 - options of a command line
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Score a model on a public split: entity-level F1."""
+    """Score a model on a public split: entity-level F1.
+
+    Example:
+        fedgate model evaluate --model model --corpus letters
+    """
     from tasks.loading import load_task
     from tasks.task import DataConfig
 
@@ -245,7 +253,11 @@ def predict(
     reference: ReferenceOption = DEFAULT_TASK,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Tag text from a file or standard input."""
+    """Tag text from a file or standard input.
+
+    Example:
+        echo "He takes warfarin ." | fedgate model predict --model model
+    """
     from tasks.loading import load_task
 
     task = load_task(reference)

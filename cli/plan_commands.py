@@ -26,6 +26,11 @@ def check(
     """Show each gateway's epsilon, the noise beside the signal, and what reaches a target.
 
     The exit code is 1 if the plan could spend more than the target.
+
+    Examples:
+        fedgate plan check plan.toml
+
+        fedgate plan check plan.toml --target-epsilon 3 --format json
     """
     from cli.plan_check import check_plan
     from tasks.plan_file import draft_plan

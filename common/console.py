@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import FederationError
+from common.errors import FederationError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,3 +74,29 @@ def fail(error: FederationError) -> None:
         kind = type(error).__name__
         emit_json({"error": {"kind": kind, "field": error.field, "message": str(error)}})
     sys.exit(1)
+
+
+class AnswerMissing(RequestError):
+    """A command needs to know something, and there is nobody to ask."""
+
+    def __init__(self, option: str, question: str) -> None:
+        super().__init__(
+            f"{option} is missing ({question}), and standard input is no terminal to ask on: "
+            "give it as an option"
+        )
+        self.field = option
+
+
+def answer(given: str | None, option: str, question: str, default: str | None = None) -> str:
+    """Return what was given as an option, else what a person answers, else the default.
+
+    Raises:
+        AnswerMissing: nothing was given, there is no terminal to ask on and no default.
+    """
+    if given is not None:
+        return given
+    if sys.stdin.isatty():
+        return str(typer.prompt(question, default=default, err=True))
+    if default is None:
+        raise AnswerMissing(option, question)
+    return default

@@ -48,9 +48,10 @@ def check(
 
         fedgate-gateway check --run first --format json
     """
+    settings = load_settings(GatewayConfig, config)
     from gateway.checking import Asked, Checking
 
-    checking = Checking(load_settings(GatewayConfig, config))
+    checking = Checking(settings)
     asyncio.run(checking.look(Asked(plan, run, offline, rehearsal)))
     if output is Format.JSON:
         emit_json(_everything(checking))

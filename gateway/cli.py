@@ -21,6 +21,7 @@ from gateway.audit_commands import app as audit
 from gateway.check_command import check
 from gateway.config import GatewayConfig
 from gateway.enrol_command import enroll
+from gateway.init_command import init
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="One site's side of a federation: trains on data that never leave it.",
 )
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.add_typer(ledger, name="ledger")
 app.command("enroll")(enroll)
 app.add_typer(audit, name="audit")
+app.command("init")(init)
 app.command("check")(check)
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
@@ -53,7 +54,11 @@ def run(
     config: ConfigOption = Path("gateway.toml"),
     seed: SeedOption = None,
 ) -> None:
-    """Take part: register, train when told to, submit, wait; until stopped."""
+    """Take part: register, train when told to, submit, wait; until stopped.
+
+    Example:
+        fedgate-gateway run --config gateway.toml
+    """
     from common import logs
     from common.allocator import GIB, keep_on_the_heap
 
