@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.plan_draft import PlanDraft, site, words
-from common.console import OUT, answer
+from common.console import OUT, answer, working
 from common.key_files import write_new
 from common.plan import Unit
 
@@ -75,7 +75,8 @@ def _write(draft: PlanDraft, out: Path) -> None:
     fields = tomllib.loads(text)
     fields.pop("task")
     try:
-        plan, _ = complete(fields, load_task(draft.reference), draft.labels)
+        with working("looking for the least noise that meets the target"):
+            plan, _ = complete(fields, load_task(draft.reference), draft.labels)
     except ValidationError as error:
         raise SettingsInvalid(out, problems_of(error)) from error
     check_target(plan)

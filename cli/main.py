@@ -34,13 +34,14 @@ app.command("doctor")(doctor_command.doctor)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    # two of them add `plan check` and `run compare`
+    # some add commands to groups: `plan check`, `run compare`, `model predict`
     from cli import (  # noqa: F401
         compare_command,
         demo_command,
         init_command,
         model_commands,
         plan_commands,
+        predict_command,
     )
 
     app.add_typer(model_commands.app, name="model")

@@ -9,7 +9,7 @@ import typer
 
 from cli.plan_key_commands import app
 from common.accounting import rounded_up
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json, emit_table, working
 
 if TYPE_CHECKING:
     from cli.plan_check import PlanCheck
@@ -35,7 +35,8 @@ def check(
     from cli.plan_check import check_plan
     from tasks.plan_file import draft_plan
 
-    found = check_plan(draft_plan(plan)[0], target_epsilon)
+    with working("reckoning what each gateway spends"):
+        found = check_plan(draft_plan(plan)[0], target_epsilon)
     if output is Format.JSON:
         emit_json(found)
     else:

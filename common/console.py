@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
+from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,10 +17,11 @@ from rich.table import Table
 from common.errors import FederationError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
 OUT = Console(highlight=False, soft_wrap=True)
+PATIENCE_S = 2.0  # of a person who sees nothing happen
 
 
 class Format(StrEnum):
@@ -50,6 +53,24 @@ def emit_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[objec
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     OUT.print(table)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on standard error what is being done, where that takes long.
+
+    On a terminal a line that moves, gone at the end; elsewhere one line after PATIENCE_S.
+    """
+    if ERRORS.is_terminal:
+        with ERRORS.status(f"{what} …"):
+            yield
+        return
+    timer = Timer(PATIENCE_S, ERRORS.print, (f"{what} …",), {"markup": False})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def run_app(app: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.config import load_settings
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json, emit_table, working
 from gateway.config import GatewayConfig
 from gateway.options import ConfigOption
 
@@ -52,7 +52,8 @@ def check(
     from gateway.checking import Asked, Checking
 
     checking = Checking(settings)
-    asyncio.run(checking.look(Asked(plan, run, offline, rehearsal)))
+    with working("looking at the machine, the way, the data and a step of training"):
+        asyncio.run(checking.look(Asked(plan, run, offline, rehearsal)))
     if output is Format.JSON:
         emit_json(_everything(checking))
     else:

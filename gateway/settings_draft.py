@@ -41,7 +41,7 @@ class SettingsDraft:
 _TEMPLATE = """\
 # One site's settings. What would go wrong with them: fedgate-gateway check --config FILE
 address = {address}  # of the orchestrator
-state = {state}  # the ledger and all else that is kept: back it up
+state = {state}  # the ledger and all else that is kept: never lose it
 data_set = {data_set}  # the ledger counts under this name what was spent on the data
 
 # device = "cpu"    # where it trains; "auto" takes a GPU where there is one
