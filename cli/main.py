@@ -42,6 +42,7 @@ if importlib.util.find_spec("torch") is not None:  # the orchestrator's image ha
         model_commands,
         plan_commands,
         predict_command,
+        push_command,
     )
 
     app.add_typer(model_commands.app, name="model")
