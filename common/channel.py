@@ -26,6 +26,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.http2 import CONNECT_TIMEOUT_S, DEFAULT_HTTP2
+from common.tls import CertificateOutOfDate
 from common.unreachable import NotLetIn, unreachable
 
 if TYPE_CHECKING:
@@ -117,6 +118,16 @@ class Client:
         self._address, self._channel = self._addresses[place], self._channels[place]
         self._use(self._channel)
 
+    def _own_fault(self) -> CertificateOutOfDate | None:
+        """Return that the own certificate is out of date, if it is."""
+        try:
+            self._tls.check_in_force(SystemClock().wall())
+        except CertificateOutOfDate as error:
+            return error
+        except FederationError:
+            return None  # files that are being replaced: what the call ended with stands
+        return None
+
     async def _dated(self, call: Any) -> Any:
         """Return what a call answers, its date kept."""
         response = await call
@@ -135,7 +146,7 @@ class Client:
         except grpc.aio.AioRpcError as error:
             ours = error_of(error, self._addresses[place])
             if isinstance(ours, NotLetIn):
-                self._tls.check_in_force(SystemClock().wall())
+                ours = self._own_fault() or ours
             following = (place + 1) % len(self._addresses)
             is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, _SAME_SERVER)
             if is_of_no_use and self._place == place != following:

@@ -51,9 +51,12 @@ class Findings:
 
     def problem(self, about: str, error: FederationError) -> None:
         """Note what keeps it from working, with the error's own sentence, and that once."""
-        if any(each.message == str(error) for each in self.all):
-            return
-        self.all.append(Finding(Level.PROBLEM, about, str(error), type(error).__name__))
+        if not any(each.message == str(error) for each in self.all):
+            self.refusal(about, str(error), type(error).__name__)
+
+    def refusal(self, about: str, sentence: str, kind: str) -> None:
+        """Note what keeps it from working, where that is no error."""
+        self.all.append(Finding(Level.PROBLEM, about, sentence, kind))
 
     @contextmanager
     def looking_at(self, about: str) -> Iterator[None]:
@@ -76,7 +79,5 @@ def print_findings(findings: Sequence[Finding]) -> None:
         OUT.print(f"{each.level:8}", style=_STYLES[each.level], end="")
         OUT.print(f"{each.about:{width}}  {' '.join(each.message.split())}", markup=False)
     counts = {level: sum(each.level is level for each in findings) for level in Level}
-    OUT.print(
-        f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings, "
-        f"{counts[Level.OK]} in order"
-    )
+    problems, warnings, fine = (counts[each] for each in (Level.PROBLEM, Level.WARNING, Level.OK))
+    OUT.print(f"problems: {problems}, warnings: {warnings}, in order: {fine}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from common.tls import TlsFiles
 
 MIB, GIB = 1 << 20, 1 << 30
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
 class NoSpace(UnavailableError):
@@ -39,9 +40,6 @@ class NoSpace(UnavailableError):
             f"{folder}: its disk has {free // MIB} MiB free, at least {least // MIB} are needed: "
             "make room there, or let `state` name a folder on another disk"
         )
-
-
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
 class StateNotWritable(RequestError):

@@ -121,13 +121,13 @@ class HandshakeFailed(Unreachable):
 
 
 class NotLetIn(Unreachable):
-    """The orchestrator ends the connection once it has seen this process's certificate."""
+    """The orchestrator ends a connection that has begun: as it stops, or for the certificate."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"{address}: the connection was closed after TLS had begun: the orchestrator does not "
-            "take the certificate in `tls.certificate`, which another authority has signed or "
-            "which is out of date by its clock; enrol anew with its federation"
+            f"{address}: the connection was closed as it began: the orchestrator is stopping, or "
+            "does not take the certificate in `tls.certificate`, which another authority has "
+            "signed or which is out of date by its clock; if this stays, enrol anew"
         )
 
 

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.accounting import rounded_up
 from common.clock import Clock, SystemClock
 from common.disk import SYSTEM_DISK, Disk
-from common.errors import FederationError
-from common.findings import Finding, Findings, Level
+from common.findings import Findings
 from common.hyperparameters import Hyperparameters
 from common.ids import GatewayId, RunId
 from common.plan import Plan, Unit
@@ -48,7 +48,6 @@ from gateway.presence import FILE, read_presence, runs
 from gateway.rehearsal import Rehearsal, rehearse
 from gateway.trust import PlanTrust, read_plan_keys
 from gateway.workshop import (
-    FAILURES,
     FEATURES,
     ledger_file,
     open_ledger,
@@ -107,7 +106,7 @@ class Checking:
         if plan is not None:
             how = self._look_at_plan(task, run, plan)
         if asked.rehearse and self.report is not None and (plan is None or how is not None):
-            self._rehearse(task, plan.privacy.unit if plan else Unit.EXAMPLE, how)
+            self._rehearse(task, plan, how)
 
     def _look_at_identity(self) -> None:
         """Say who this gateway is, and whom it obeys."""
@@ -242,8 +241,7 @@ class Checking:
         with self.findings.looking_at("plan"), _ledger_in(self.settings.state) as ledger:
             found = verdict(self.name, self.settings, task, ledger, (run, plan))
             if isinstance(found, Refused):
-                refused = Finding(Level.PROBLEM, "plan", found.sentence, found.reason)
-                self.findings.all.append(refused)
+                self.findings.refusal("plan", found.sentence, found.reason)
                 return None
             spends = "" if found.projected is None else rounded_up(found.projected.pld)
             budget = self.settings.policy.epsilon_budget
@@ -255,38 +253,23 @@ class Checking:
             return found.effective
         return None
 
-    def _rehearse(self, task: Task, unit: Unit, how: Hyperparameters | None) -> None:
+    def _rehearse(self, task: Task, plan: Plan | None, how: Hyperparameters | None) -> None:
         """Take a step on the data and say how long a round will take."""
         import torch  # noqa: PLC0415 - the settings' threads are for this process
 
         torch.set_num_threads(self.settings.threads)
         with self.findings.looking_at("rehearsal"), _features(self.settings) as settings:
-            try:
-                site = site_of(settings, task, settings.task.labels, device_here(settings.device))
-                found = rehearse(site, unit, how, self._clock.now)
-            except FederationError:
-                raise
-            except FAILURES as error:
-                self.findings.problem("rehearsal", StepFailed(error))
-                return
-            self.rehearsal = found
+            device, labels, unit = device_here(settings.device), settings.task.labels, Unit.EXAMPLE
+            if plan is not None:
+                labels, unit = plan.task.labels, plan.privacy.unit
+            site = partial(site_of, settings, task, labels, device)
+            self.rehearsal = found = rehearse(site, unit, how, self._clock.now)
             per = "as the plan has it" if how is not None else "in batches of about 64"
             self.findings.ok(
                 "rehearsal",
                 f"a step takes {found.seconds_per_step:.2g} s on {found.units} units {per}: expect "
                 f"{found.seconds_per_round:.2g} s for a round's {found.steps_per_round} steps",
             )
-
-
-class StepFailed(FederationError):
-    """A step of training ends in an error of the task or of torch."""
-
-    def __init__(self, error: Exception) -> None:
-        said = " ".join(str(error).split())[:200]
-        super().__init__(
-            f"a step on these data fails ({type(error).__name__}: {said}): see to the task's "
-            "model and loss, or to `gradients` and `micro_batch` in the settings"
-        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from common.errors import FederationError, RequestError
 from common.hyperparameters import Hyperparameters
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Unit
@@ -20,6 +21,7 @@ from gateway.local_round import BegunRun, train
 from gateway.packing import checked
 from gateway.sampling import PoissonSampler
 from gateway.training import flat_parameters, layout_of
+from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,7 @@ ORDINARY = Hyperparameters(
     learning_rate=0.1, clipping_norm=1.0, noise_multiplier=1.0, sampling_rate=1.0, local_steps=1
 )
 BATCH = 64
+LONGEST_REASON = 200  # of what somebody else's code says
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,43 @@ class Rehearsal:
         return self.seconds_per_step * self.steps_per_round
 
 
+class StepFailed(RequestError):
+    """A step of training ends in an error of the task or of torch."""
+
+    def __init__(self, error: Exception) -> None:
+        said = " ".join(str(error).split())[:LONGEST_REASON]
+        super().__init__(
+            f"a step on these data fails ({type(error).__name__}: {said}): see to the task's "
+            "model and loss, or to `gradients` and `micro_batch` in the settings"
+        )
+
+
 def rehearse(
-    site: Site, unit: Unit, how: Hyperparameters | None, now: Callable[[], float]
+    make: Callable[[], Site], unit: Unit, how: Hyperparameters | None, now: Callable[[], float]
 ) -> Rehearsal:
-    """Take two steps and time the second; raise what a round would.
+    """Take two steps and time the second.
 
     Args:
-        site: the model and this site's data.
+        make: returns the model and this site's data.
         unit: whose gradients are clipped.
         how: the values of a plan; None: a batch of about BATCH units, one step in a round.
         now: reads a monotonic clock, in seconds.
+
+    Raises:
+        FederationError: what a round would end with.
+        StepFailed: the task or torch raised something.
     """
+    try:
+        return _rehearsed(make(), unit, how, now)
+    except FederationError:
+        raise
+    except FAILURES as error:
+        raise StepFailed(error) from error
+
+
+def _rehearsed(
+    site: Site, unit: Unit, how: Hyperparameters | None, now: Callable[[], float]
+) -> Rehearsal:
     units = checked(site.dataset.units(unit), len(site.dataset))
     if how is None:
         how = ORDINARY.model_copy(update={"sampling_rate": min(1.0, BATCH / len(units))})

@@ -29,6 +29,7 @@ from common.disk import SystemDisk
 from common.errors import FederationError
 from common.findings import Finding, Level
 from common.ids import GatewayId, RunId
+from common.protocol import LedgerHead
 from common.python import require
 from common.tls import Role
 from gateway.agent import Superseded
@@ -425,6 +426,14 @@ async def test_a_state_folder_that_another_process_has_is_named(scene):
     finally:
         lease.release()
     check_row("state folder in use", said, folder=state)
+
+
+async def test_a_ledger_that_lacks_what_the_orchestrator_has_seen_is_named(scene):
+    seen = LedgerHead(3, "ab" * 32)  # of a gateway of the same name, with a folder of its own
+    scene.clinic.serving_now.orchestrator.ledger_heads.confirm(GatewayId("a"), seen)
+    said = await scene.one()
+    assert "has countersigned record 3 (abababababab)" in said
+    assert "`fedgate-gateway ledger merge`" in said
 
 
 async def test_of_two_gateways_of_one_name_the_older_ends_with_the_reason(scene):

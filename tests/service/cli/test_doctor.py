@@ -71,7 +71,7 @@ async def test_text_says_it_line_by_line(clinic):
     said = await asyncio.to_thread(CliRunner().invoke, app, ["doctor"])
     assert said.exit_code == 0
     assert "ok      orchestrator  answers this person; it has 0 runs" in said.stdout
-    assert "0 problems, 0 warnings" in said.stdout
+    assert "problems: 0, warnings: 0" in said.stdout
 
 
 async def test_a_role_that_may_not_ask_is_told_so(clinic):
