@@ -20,6 +20,7 @@ from cli.main import app
 from cli.model_card import charged_by
 from cli.model_folder import ModelUnreadable, read_model
 from cli.model_proof import How, Story, prove
+from cli.model_push import PushFailed
 from common.accounting import epsilon
 from common.audit import Action
 from common.ids import RunId
@@ -234,6 +235,9 @@ async def test_a_model_in_the_hubs_layout_is_read_by_its_library_and_still_prove
     assert proven.exit_code == 0, proven.exception
     again = await commands(*words, config=False)
     assert isinstance(again.exception, AlreadyThere)
+    below = str(folder / "model.json" / "hub")  # a file is no folder
+    nowhere = await commands("push", below, "--model", str(folder), config=False)
+    assert isinstance(nowhere.exception, PushFailed)
 
 
 @pytest.mark.parametrize(
