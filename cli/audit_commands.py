@@ -89,6 +89,11 @@ def verify(
     """Recompute the chain and check every checkpoint; the first bad record is named.
 
     With the heads that gateways keep, two stories told to two of them show.
+
+    Examples:
+        fedgate audit verify
+
+        fedgate audit verify --file record.jsonl --heads north.jsonl
     """
     from cli.record_proof import Check, Witness, read_export, read_heads
 

@@ -46,7 +46,13 @@ def demo(  # noqa: PLR0913 - options of a command line
     ] = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Train a private federation on this machine: an orchestrator, gateways, an evaluator."""
+    """Train a private federation on this machine: an orchestrator, gateways, an evaluator.
+
+    Examples:
+        fedgate demo
+
+        fedgate demo --rounds 10 --target-epsilon 3 --keep kept
+    """
     from cli.demo.settings import DemoPrivacy, demo_settings
 
     settings = demo_settings(

@@ -70,7 +70,11 @@ def create(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a token with which NAME can enrol, once; it is shown now and never again."""
+    """Make a token with which NAME can enrol, once; it is shown now and never again.
+
+    Example:
+        fedgate enroll create north-clinic
+    """
     token, expires = _ask(
         config, lambda client: client.create_token(Member(role, name), hours * 3600)
     )

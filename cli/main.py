@@ -12,6 +12,7 @@ import typer
 from cli import (
     audit_commands,
     backup_commands,
+    doctor_command,
     enroll_commands,
     pki_commands,
     plan_key_commands,
@@ -22,7 +23,6 @@ from common.console import ERRORS, run_app
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Federated learning with differential privacy inside the training loop.",
 )
@@ -32,13 +32,24 @@ app.add_typer(enroll_commands.app, name="enroll")
 app.add_typer(plan_key_commands.app, name="plan")
 app.add_typer(audit_commands.app, name="audit")
 app.add_typer(web_commands.app, name="web")
+app.command("doctor")(doctor_command.doctor)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
 if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    from cli import demo_command, model_commands, plan_commands  # noqa: F401 - adds `plan check`
+    # some add commands to groups: `plan check`, `run compare`, `model predict`
+    from cli import (  # noqa: F401
+        compare_command,
+        demo_command,
+        init_command,
+        model_commands,
+        plan_commands,
+        predict_command,
+        push_command,
+    )
 
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)
+    app.command("init")(init_command.init)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
 
@@ -54,7 +65,11 @@ def serve(
     config: ConfigOption = Path("orchestrator.toml"),
     standby: StandbyOption = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
-    """Run the orchestrator until it is told to stop."""
+    """Run the orchestrator until it is told to stop.
+
+    Example:
+        fedgate serve --config orchestrator.toml
+    """
     from common.config import load_settings
     from orchestrator.config import OrchestratorConfig
     from orchestrator.server import serve as serve_forever

@@ -15,15 +15,13 @@ from cli.evidence import Evidence
 from cli.model_card import card_of, card_without_lineage, scores_of
 from cli.model_folder import ModelUnreadable, prove_folder, read_model, write_model
 from cli.operator_client import OperatorClient
-from common.console import ERRORS, OUT, Format, FormatOption, emit_json
+from common.console import ERRORS, OUT, Format, FormatOption, emit_json, working
 from common.errors import ConflictError, RequestError
 from common.ids import RunId
 from common.lineage import LineageBroken
 from common.protocol import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import nn
 
     from cli.model_card import ModelCard
@@ -75,7 +73,11 @@ def export(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Write a completed run's model, and the card that says what it is."""
+    """Write a completed run's model, and the card that says what it is.
+
+    Example:
+        fedgate model export first --out model
+    """
     card, path = asyncio.run(_export(RunId(run), out, config))
     if output is Format.JSON:
         emit_json({"model_path": path, **card.model_dump(mode="json", exclude={"layout"})})
@@ -200,7 +202,11 @@ def evaluate(  # noqa: PLR0913 - options of a command line
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Score a model on a public split: entity-level F1."""
+    """Score a model on a public split: entity-level F1.
+
+    Example:
+        fedgate model evaluate --model model --corpus letters
+    """
     from tasks.loading import load_task
     from tasks.task import DataConfig
 
@@ -209,8 +215,9 @@ def evaluate(  # noqa: PLR0913 - options of a command line
     if watch is not None:
         asyncio.run(_watch(RunId(watch), task, data, cache, config))
         return
-    model, card = _load(folder, task)
-    scores = task.score(model, task.read(data, card.labels, cache))
+    model, card = load_model(folder, task)
+    with working(f"scoring on {data.source}, {data.split}"):
+        scores = task.score(model, task.read(data, card.labels, cache))
     _print_scores(scores, data, output)
 
 
@@ -234,36 +241,6 @@ def _print_scores(scores: Scores, data: DataConfig, output: Format) -> None:
     )
     for label, value in sorted(scores.per_label.items()):
         OUT.print(f"  {label} {100 * value:.2f}", markup=False)
-
-
-@app.command("predict")
-def predict(
-    folder: FolderOption = Path("model"),
-    text: Annotated[
-        typer.FileText, typer.Argument(help="One sentence a line, words apart by spaces.")
-    ] = "-",  # type: ignore[assignment]
-    reference: ReferenceOption = DEFAULT_TASK,
-    output: FormatOption = Format.TEXT,
-) -> None:
-    """Tag text from a file or standard input."""
-    from tasks.loading import load_task
-
-    task = load_task(reference)
-    model, card = _load(folder, task)
-    sentences = [words for line in text if (words := line.split())]
-    tags = task.predict(model, sentences, card.labels)
-    if output is Format.JSON:
-        pairs = zip(sentences, tags, strict=True)
-        emit_json({"sentences": [{"words": w, "tags": t} for w, t in pairs]})
-        return
-    sys.stdout.writelines(_tagged(zip(sentences, tags, strict=True)))
-
-
-def _tagged(sentences: Iterable[tuple[list[str], list[str]]]) -> Iterable[str]:
-    """Yield lines in CoNLL form: a word and its tag, an empty line after each sentence."""
-    for words, tags in sentences:
-        yield from (f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
-        yield "\n"
 
 
 @app.command("fetch-corpus")
@@ -296,7 +273,8 @@ def baselines(
     from tasks.task import DataConfig
 
     test = DataConfig(corpus=corpus, data_dir=data_dir, split="test")
-    found = compare(test, dict(each.split("=", 1) for each in site), tuple(label), cache)
+    with working("training on all data together, then on each site's alone"):
+        found = compare(test, dict(each.split("=", 1) for each in site), tuple(label), cache)
     if output is Format.JSON:
         emit_json(found)
         return
@@ -305,7 +283,8 @@ def baselines(
         OUT.print(f"{name} alone: F1 {100 * f1:.2f}", markup=False)
 
 
-def _load(folder: Path, task: Task) -> tuple[nn.Module, ModelCard]:
+def load_model(folder: Path, task: Task) -> tuple[nn.Module, ModelCard]:
+    """Return the model in a folder and its card; raise AnotherTask unless it is of `task`."""
     from tasks.parameters import load_weights
 
     weights, card = read_model(folder)

@@ -97,7 +97,8 @@ class OperatorClient(Client):
     async def list_runs(self) -> tuple[RunStatus, ...]:
         """Return every run, the newest first."""
         with self._our_errors():
-            response = await self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
+            call = self._stub.ListRuns(pb.ListRunsRequest(), timeout=CALL_TIMEOUT_S)
+            response = await self._dated(call)
         return tuple(wire_operator.status_from_proto(run) for run in response.runs)
 
     async def signatures(self, run_id: RunId) -> RunSignatures:

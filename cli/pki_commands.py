@@ -68,6 +68,9 @@ def issue(  # noqa: PLR0913 - options of a command line
     """Make a key here, and a certificate for it: for an orchestrator, a first admin, development.
 
     Everybody else makes the key where it is used: `fedgate enroll create`.
+
+    Example:
+        fedgate pki issue --role operator --name me --out keys/me
     """
     identity = pki.issue(
         folder, role=role, name=name, hosts=host, out=out, days=days, replace=replace

@@ -9,7 +9,7 @@ import typer
 
 from cli.plan_key_commands import app
 from common.accounting import rounded_up
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json, emit_table, working
 
 if TYPE_CHECKING:
     from cli.plan_check import PlanCheck
@@ -26,11 +26,17 @@ def check(
     """Show each gateway's epsilon, the noise beside the signal, and what reaches a target.
 
     The exit code is 1 if the plan could spend more than the target.
+
+    Examples:
+        fedgate plan check plan.toml
+
+        fedgate plan check plan.toml --target-epsilon 3 --format json
     """
     from cli.plan_check import check_plan
-    from cli.plan_file import draft_plan
+    from tasks.plan_file import draft_plan
 
-    found = check_plan(draft_plan(plan)[0], target_epsilon)
+    with working("reckoning what each gateway spends"):
+        found = check_plan(draft_plan(plan)[0], target_epsilon)
     if output is Format.JSON:
         emit_json(found)
     else:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.live import Live
+from rich.text import Text
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from common.bad_updates import Standing
+from common.clock import SystemClock
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
+from common.dates import in_words
 from common.ids import RunId
 from common.protocol import RunState
 
@@ -48,6 +53,11 @@ def start(
     """Start a run: make its initial weights, upload them, sign the plan and hand it over.
 
     With the same plan and run name this starts nothing twice.
+
+    Examples:
+        fedgate run start --plan plan.toml --run-id first
+
+        fedgate run start --plan plan.toml --wait --format json
     """
     asyncio.run(_start(plan, run_id, wait=wait, config=config, output=output))
 
@@ -55,9 +65,9 @@ def start(
 async def _start(
     plan_file: Path, run_id: str | None, *, wait: bool, config: Path | None, output: Format
 ) -> None:
-    from cli.plan_file import read_plan
     from cli.plan_keys import sign_plan
     from common.wire import plan_id, plan_to_bytes
+    from tasks.plan_file import read_plan
 
     settings = operator_config(config)
     plan, initial = read_plan(plan_file)
@@ -77,24 +87,44 @@ async def _start(
 def watch(
     run: RunArgument, config: ConfigOption = None, output: FormatOption = Format.TEXT
 ) -> None:
-    """Show a run's state after every change, until it has ended."""
+    """Show a run's state after every change, until it has ended.
+
+    With `--format json` each state is an object on a line of its own, the last one the end.
+
+    Examples:
+        fedgate run watch first
+
+        fedgate run watch first --format json | jq .published_round
+    """
     asyncio.run(_watch(RunId(run), config, output))
 
 
 async def _watch(run_id: RunId, config: Path | None, output: Format) -> None:
     settings = operator_config(config)
     async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-        await _follow(client, run_id)
+        if output is Format.JSON:
+            async for status, _ in client.follow_run(run_id):
+                if not status.has_ended:
+                    emit_json(status)
+        else:
+            await _follow(client, run_id)
         _print_status((await client.run(run_id))[0], output)
 
 
 async def _follow(client: OperatorClient, run_id: RunId) -> None:
-    """Print a line for every published round to standard error, until the run has ended."""
-    shown = ""
-    async for status, _ in client.follow_run(run_id):
-        line = _line(status)
-        if line != shown:
-            ERRORS.print(line, markup=False)
+    """Show the run on standard error until it has ended, and how long that may yet take.
+
+    On a terminal one line changes; elsewhere there is a line for every change.
+    """
+    pace, shown = Pace(), ""
+    with Live(console=ERRORS, auto_refresh=False, transient=True) as live:
+        async for status, _ in client.follow_run(run_id):
+            left = pace.left(status, SystemClock().now())
+            line = _line(status)
+            if ERRORS.is_terminal:
+                live.update(Text(line + (f", about {left} left" if left else "")), refresh=True)
+            elif line != shown:
+                ERRORS.print(line, markup=False)
             shown = line
 
 
@@ -108,6 +138,24 @@ def _line(status: RunStatus) -> str:
         f"{status.run_id} {status.state}{reason}, {status.published_round} of {status.rounds} "
         f"rounds published, {inside} of {len(status.gateways)} gateways connected{f1}{noted}"
     )
+
+
+class Pace:
+    """How fast rounds are published, from the first that was seen on."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None  # the round, and when it was seen
+
+    def left(self, status: RunStatus, now: float) -> str:
+        """Return how long the rounds that are left may take, or nothing where that is not known."""
+        if self._first is None:
+            self._first = (status.published_round, now)
+        begun, at = self._first
+        done = status.published_round - begun
+        if done < 1 or status.has_ended:
+            return ""
+        each = (now - at) / done
+        return in_words(timedelta(seconds=each * (status.rounds - status.published_round)))
 
 
 def _signer(status: RunStatus) -> str:

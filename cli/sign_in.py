@@ -15,6 +15,7 @@ from common.tls import LONGEST_TOKEN, TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -110,6 +111,11 @@ class SignIn(BaseModel):
             grpc.ssl_channel_credentials(root_certificates=read_file(self.authority)),
             grpc.metadata_call_credentials(_Bearer(self.bearer_token), name="bearer"),
         )
+
+    def check_in_force(self, now: datetime) -> None:
+        """Raise CertificateOutOfDate for who signs in with one that is; a token says so itself."""
+        if (files := self.files) is not None:
+            files.check_in_force(now)
 
     def bearer_token(self) -> str:
         """Return the token as it stands now; raise TokenUnreadable."""

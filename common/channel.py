@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from common.clock import SystemClock
+from common.dates import date_in
 from common.errors import (
     AbortedError,
     ConflictError,
@@ -23,10 +26,13 @@ from common.errors import (
     UnavailableError,
 )
 from common.http2 import CONNECT_TIMEOUT_S, DEFAULT_HTTP2
+from common.tls import CertificateOutOfDate
+from common.unreachable import NotLetIn, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Self, TypeAlias
+    from datetime import datetime
+    from typing import Any, Self, TypeAlias
 
     from common.http2 import Http2Settings
     from common.tls import Credentials
@@ -75,6 +81,7 @@ class Client:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
         self._tls, self._http2 = tls, http2
+        self.date: datetime | None = None  # that the newest answer with one has named
         self._leaving: set[asyncio.Task[None]] = set()
         self._channels = self._opened()
         self._turn(0)
@@ -111,6 +118,22 @@ class Client:
         self._address, self._channel = self._addresses[place], self._channels[place]
         self._use(self._channel)
 
+    def _own_fault(self) -> CertificateOutOfDate | None:
+        """Return that the own certificate is out of date, if it is."""
+        try:
+            self._tls.check_in_force(SystemClock().wall())
+        except CertificateOutOfDate as error:
+            return error
+        except FederationError:
+            return None  # files that are being replaced: what the call ended with stands
+        return None
+
+    async def _dated(self, call: Any) -> Any:
+        """Return what a call answers, its date kept."""
+        response = await call
+        self.date = date_in(await call.trailing_metadata())
+        return response
+
     def _use(self, channel: grpc.aio.Channel) -> None:
         """Make the stub that calls through `channel`."""
 
@@ -122,6 +145,8 @@ class Client:
             yield
         except grpc.aio.AioRpcError as error:
             ours = error_of(error, self._addresses[place])
+            if isinstance(ours, NotLetIn):
+                ours = self._own_fault() or ours
             following = (place + 1) % len(self._addresses)
             is_of_no_use = isinstance(ours, UnavailableError) and not isinstance(ours, _SAME_SERVER)
             if is_of_no_use and self._place == place != following:
@@ -154,13 +179,7 @@ def error_of(error: grpc.aio.AioRpcError, address: str) -> FederationError:
     kind = _CLASSES.get(error.code())
     if kind is not None:
         return kind(details)
-    if "hostname verification" in details.lower():
-        hint = "the orchestrator's certificate is not for this host: issue it with `--host`"
-        return UnavailableError(f"{address}: {hint} ({details})")
-    if "handshake" in details.lower() or "certificate" in details.lower():
-        hint = "the TLS handshake failed: check that both certificates are of one authority, "
-        return UnavailableError(f"{address}: {hint}valid today and for this host ({details})")
-    return UnavailableError(f"{address}: {details}")
+    return unreachable(address, details, os.environ)
 
 
 def _asked_wait_s(error: grpc.aio.AioRpcError) -> float:

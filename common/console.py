@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
+from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +14,14 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import FederationError
+from common.errors import FederationError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
 OUT = Console(highlight=False, soft_wrap=True)
+PATIENCE_S = 2.0  # of a person who sees nothing happen
 
 
 class Format(StrEnum):
@@ -52,6 +55,24 @@ def emit_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[objec
     OUT.print(table)
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on standard error what is being done, where that takes long.
+
+    On a terminal a line that moves, gone at the end; elsewhere one line after PATIENCE_S.
+    """
+    if ERRORS.is_terminal:
+        with ERRORS.status(f"{what} …"):
+            yield
+        return
+    timer = Timer(PATIENCE_S, ERRORS.print, (f"{what} …",), {"markup": False})
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def run_app(app: Callable[[], None]) -> None:
     """Run a command line; an error of ours ends it with one screen of text and exit code 1."""
     try:
@@ -74,3 +95,29 @@ def fail(error: FederationError) -> None:
         kind = type(error).__name__
         emit_json({"error": {"kind": kind, "field": error.field, "message": str(error)}})
     sys.exit(1)
+
+
+class AnswerMissing(RequestError):
+    """A command needs to know something, and there is nobody to ask."""
+
+    def __init__(self, option: str, question: str) -> None:
+        super().__init__(
+            f"{option} is missing ({question}), and standard input is no terminal to ask on: "
+            "give it as an option"
+        )
+        self.field = option
+
+
+def answer(given: str | None, option: str, question: str, default: str | None = None) -> str:
+    """Return what was given as an option, else what a person answers, else the default.
+
+    Raises:
+        AnswerMissing: nothing was given, there is no terminal to ask on and no default.
+    """
+    if given is not None:
+        return given
+    if sys.stdin.isatty():
+        return str(typer.prompt(question, default=default, err=True))
+    if default is None:
+        raise AnswerMissing(option, question)
+    return default

@@ -16,12 +16,13 @@ import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from common.errors import FederationError
+from common.errors import FederationError, UnavailableError
 from common.ids import is_name
 from common.key_files import CertificateFileMissing, read_file, read_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 log = structlog.get_logger()
 
@@ -55,11 +56,30 @@ class Identity:
         return f"fed://{self.federation}/{self.role}/{self.name}"
 
 
+class CertificateOutOfDate(UnavailableError):
+    """A process's own certificate is over, or has not begun, by the clock of its machine."""
+
+    field = "tls.certificate"
+
+    def __init__(self, path: Path, *, begins: datetime, ends: datetime, now: datetime) -> None:
+        when = f"was good until {ends:%Y-%m-%d %H:%M}"
+        if now < begins:
+            when = f"is good from {begins:%Y-%m-%d %H:%M} on"
+        super().__init__(
+            f"the certificate in {path} {when} UTC, and this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M}: set the clock right if it is wrong, else enrol anew with a "
+            "token"
+        )
+
+
 class Credentials(Protocol):
     """What lets a client prove who it is."""
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Return credentials that say who is calling."""
+
+    def check_in_force(self, now: datetime) -> None:
+        """Raise CertificateOutOfDate if the credentials have a certificate that is."""
 
 
 class TlsFiles(BaseModel):
@@ -99,6 +119,15 @@ class TlsFiles(BaseModel):
         return grpc.ssl_channel_credentials(
             root_certificates=read_file(self.authority), private_key=key, certificate_chain=chain
         )
+
+    def check_in_force(self, now: datetime) -> None:
+        """Raise CertificateOutOfDate, or what `common.renewing.present` does."""
+        from common.renewing import present  # noqa: PLC0415 - reading certificates takes memory
+
+        found = present(self)
+        if not found.begins <= now <= found.ends:
+            path = self.certificate
+            raise CertificateOutOfDate(path, begins=found.begins, ends=found.ends, now=now)
 
     def _of_server(self) -> grpc.ServerCertificateConfiguration:
         chain, key = read_pair(self.certificate, self.key)

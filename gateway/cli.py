@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.config import load_settings
-from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table, run_app
-from common.plan import Relation, Unit
+from common.console import ERRORS, OUT, Format, FormatOption, emit_json, run_app
+from common.plan import Unit
 from gateway.audit_commands import app as audit
+from gateway.check_command import check
 from gateway.config import GatewayConfig
 from gateway.enrol_command import enroll
+from gateway.init_command import init
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from gateway.trust import PlanTrust
     from gateway.watching import Watcher
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="One site's side of a federation: trains on data that never leave it.",
 )
@@ -42,6 +43,8 @@ app = typer.Typer(
 app.add_typer(ledger, name="ledger")
 app.command("enroll")(enroll)
 app.add_typer(audit, name="audit")
+app.command("init")(init)
+app.command("check")(check)
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
@@ -55,7 +58,11 @@ def run(
     config: ConfigOption = Path("gateway.toml"),
     seed: SeedOption = None,
 ) -> None:
-    """Take part: register, train when told to, submit, wait; until stopped."""
+    """Take part: register, train when told to, submit, wait; until stopped.
+
+    Example:
+        fedgate-gateway run --config gateway.toml
+    """
     from common import logs
     from common.allocator import GIB, keep_on_the_heap
 
@@ -153,40 +160,6 @@ def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
     name = gateway_name(settings.tls.certificate)
     insecure = None if seed is None else InsecureSeed(seed, name)
     return Workshop(name, settings, load_task(settings.task.reference), insecure)
-
-
-@app.command("check")
-def check(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Format.TEXT) -> None:
-    """Check settings, certificate, task and every line of the data; nothing is charged."""
-    from gateway.device import device_here
-    from gateway.identity import gateway_name
-    from tasks.loading import load_task
-
-    settings = load_settings(GatewayConfig, config)
-    device = device_here(settings.device).type
-    name = gateway_name(settings.tls.certificate)
-    settings.tls.channel_credentials()
-    trusted = sorted(_trust(settings).read_keys().values())
-    report = load_task(settings.task.reference).check(settings.data, settings.task.labels)
-    if output is Format.JSON:
-        found = {"gateway": name, "device": device, "data": report, "policy": settings.policy}
-        privacy = _budgeted(settings, sorted(report.per_unit))
-        emit_json({**found, "obeys": trusted, "privacy": privacy})
-        return
-    OUT.print(f"{name}: settings, certificate and data are in order")
-    OUT.print(f"it obeys plans that are signed by {', '.join(trusted)}", markup=False)
-    OUT.print(f'it trains on the device {device} (device = "{settings.device}")')
-    rows = [("sentences", report.sentences), ("words", report.words), *report.per_label.items()]
-    rows += [(f"units: {unit}", count) for unit, count in report.per_unit.items()]
-    if report.shared:
-        rows.append(("of several persons, left out where the unit is the person", report.shared))
-    emit_table(f"{report.source}, {report.split}", ("what", "count"), rows)
-
-
-def _budgeted(settings: GatewayConfig, units: Sequence[Unit]) -> dict[str, object]:
-    """Return of what the policy's budget speaks: a data set's first plan settles the unit."""
-    delta = settings.policy.delta_ceiling
-    return {"units": units, "relation": Relation.ADD_OR_REMOVE_ONE, "delta": delta}
 
 
 @app.command("health")

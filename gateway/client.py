@@ -167,7 +167,7 @@ class GrpcClient(Client):
         """Return the newest head of this gateway's ledger that was countersigned, if any was."""
         request = pb.GetLedgerHeadRequest(insecure_deterministic=insecure_deterministic)
         with self._our_errors():
-            response = await self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S)
+            response = await self._dated(self._stub.GetLedgerHead(request, timeout=CALL_TIMEOUT_S))
         return wire.ledger_head_from_proto(response)
 
     async def get_checkpoint(self, after: int) -> Sealed:

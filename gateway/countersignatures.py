@@ -121,8 +121,14 @@ def confirmed(connection: Connection) -> Head | None:
 def check_standing(connection: Connection) -> None:
     """Raise LedgerRolledBack unless the ledger holds all that was ever countersigned."""
     newest_place = confirmed(connection)
-    if newest_place is not None and not ledger_chain.has(connection, newest_place):
-        raise LedgerRolledBack(confirmed=newest_place, local=ledger_chain.head_of(connection))
+    if newest_place is not None:
+        check_holds(connection, newest_place)
+
+
+def check_holds(connection: Connection, place: Head) -> None:
+    """Raise LedgerRolledBack unless the ledger holds what was countersigned at `place`."""
+    if not ledger_chain.has(connection, place):
+        raise LedgerRolledBack(confirmed=place, local=ledger_chain.head_of(connection))
 
 
 def trust(connection: Connection, public_key: str) -> bool:

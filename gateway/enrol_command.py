@@ -62,7 +62,11 @@ def enroll(  # noqa: PLR0913 - options of a command line
     ] = "",
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a key here and get a certificate for it: by a token, or by files that are carried."""
+    """Make a key here and get a certificate for it: by a token, or by files that are carried.
+
+    Example:
+        fedgate-gateway enroll --token TOKEN --out keys
+    """
     ways = (token, request_out, certificate_in)
     if sum(way is not None for way in ways) != 1:
         raise OneWayOnly

@@ -121,7 +121,7 @@ class Gateway:
         rules: SiteRules,
     ) -> None:
         """Check the model and tie the data to the ledger, which other data may not replace."""
-        self._gradients = _gradients(site)
+        self._gradients = gradients_of(site)
         self.name = rules.gateway
         self._site = site
         self._layout = layout_of(site.model)
@@ -287,8 +287,8 @@ class Gateway:
         return update
 
 
-def _gradients(site: Site) -> Gradients:
-    """Check the model and return what clips its gradients."""
+def gradients_of(site: Site) -> Gradients:
+    """Check the model and return what clips its gradients, where the model lies."""
     loss, device = site.task.loss, device_of(site.model)
     specimens = moved(site.specimens, device)
 

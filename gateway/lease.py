@@ -28,8 +28,7 @@ class Lease:
         """
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
-            beside = path.with_name(f"{path.name}.lock")
-            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+            descriptor = os.open(_beside(path), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
         except OSError as error:
             raise LedgerUnreadable(str(error)) from error
         try:
@@ -42,3 +41,25 @@ class Lease:
     def release(self) -> None:
         """Let the next process in."""
         os.close(self._descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lease beside `path`; makes nothing, and holds it no longer.
+
+    A file alone is no lock: one that a crash has left behind is free.
+    """
+    try:
+        descriptor = os.open(_beside(path), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")

@@ -255,6 +255,11 @@ class Ledger:
         with self.transaction() as connection:
             countersignatures.check_standing(connection)
 
+    def check_holds(self, given: Countersignature) -> None:
+        """Raise LedgerRolledBack unless it holds what the orchestrator has countersigned."""
+        with self.transaction() as connection:
+            countersignatures.check_holds(connection, countersignatures.place_of(given))
+
     def charges(self) -> tuple[BookedCharge, ...]:
         """Return every charge in the order of booking."""
         ordered = ledger_chain.CHARGED.order_by(CHARGES.c.sequence)

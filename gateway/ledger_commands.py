@@ -58,6 +58,9 @@ def show(
     """Show everything that was ever charged on this gateway's data, and what it adds up to.
 
     It only reads, and may be asked while the gateway runs.
+
+    Example:
+        fedgate-gateway ledger show --config gateway.toml
     """
     from gateway.ledger import epsilon_of  # noqa: PLC0415
 

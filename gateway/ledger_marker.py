@@ -25,6 +25,11 @@ def mark_made(path: Path) -> None:
         raise LedgerUnreadable(str(error)) from error
 
 
+def was_made(path: Path) -> bool:
+    """Whether there is a ledger at `path`, or should be."""
+    return _marker(path).exists() or path.exists()
+
+
 def refuse_lost(path: Path | None) -> None:
     """Raise LedgerUnreadable if a ledger was made at `path` and is gone, or empty."""
     if path is None:

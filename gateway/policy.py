@@ -134,7 +134,8 @@ def _below_floor(effective: Hyperparameters, policy: Policy) -> Refused | None:
     if floor is None or value >= floor:
         return None
     broken = Violation("noise_multiplier", str(value), f"at least {floor}", OWN_RULE)
-    return _refused(RefusalReason.NOISE_FLOOR, broken)
+    mend = "ask the operator for more noise, or lower policy.noise_multiplier_floor"
+    return _refused(RefusalReason.NOISE_FLOOR, broken, mend=mend)
 
 
 def _above_delta(plan: Plan, policy: Policy) -> Refused | None:
@@ -142,7 +143,8 @@ def _above_delta(plan: Plan, policy: Policy) -> Refused | None:
     if delta <= ceiling:
         return None
     broken = Violation("privacy.delta", str(delta), f"at most {ceiling}", OWN_RULE)
-    return _refused(RefusalReason.DELTA, broken)
+    mend = "ask the operator for a smaller delta, or raise policy.delta_ceiling"
+    return _refused(RefusalReason.DELTA, broken, mend=mend)
 
 
 def _above_target(plan: Plan) -> Refused | None:
@@ -172,9 +174,10 @@ def _above_budget(
     allowed = f"round {last} would be the last one allowed" if last else "no round is allowed"
     bound = f"an epsilon of at most {policy.epsilon_budget}; {allowed}"
     broken = Violation("rounds.count", value, bound, OWN_RULE)
-    return _refused(RefusalReason.EPSILON_BUDGET, broken)
+    mend = "ask the operator for more noise or fewer rounds, or raise policy.epsilon_budget"
+    return _refused(RefusalReason.EPSILON_BUDGET, broken, mend=mend)
 
 
-def _refused(reason: RefusalReason, *broken: Violation) -> Refused:
+def _refused(reason: RefusalReason, *broken: Violation, mend: str = "") -> Refused:
     sentences = "; ".join(violation.sentence for violation in broken)
-    return Refused(reason, broken[0].field, sentences)
+    return Refused(reason, broken[0].field, f"{sentences}: {mend}" if mend else sentences)

@@ -30,11 +30,24 @@ def write_presence(state: Path, *, connected: bool) -> None:
     fresh.replace(state / FILE)
 
 
+def read_presence(state: Path) -> Presence | None:
+    """Return what the last process on this folder has said of itself, or None."""
+    try:
+        return Presence.model_validate_json((state / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def runs(presence: Presence) -> bool:
+    """Whether the process that has said so is there."""
+    try:
+        os.kill(presence.process, 0)
+    except OSError:
+        return False
+    return True
+
+
 def is_present(state: Path) -> bool:
     """Whether the gateway whose folder this is runs and is connected."""
-    try:
-        found = Presence.model_validate_json((state / FILE).read_text(encoding="utf-8"))
-        os.kill(found.process, 0)
-    except (OSError, ValidationError):
-        return False
-    return found.connected
+    found = read_presence(state)
+    return found is not None and found.connected and runs(found)

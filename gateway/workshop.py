@@ -12,6 +12,7 @@ from common.disk import SYSTEM_DISK
 from common.errors import FederationError, UnavailableError
 from common.plan import Unit
 from common.protocol import RefusalReason
+from common.surroundings import StateNotWritable
 from gateway import audit_heads
 from gateway.charges import ChargeState, LedgerUnreadable
 from gateway.countersignatures import LedgerRolledBack
@@ -61,9 +62,22 @@ class DiskFailed(UnavailableError):
 def open_ledger(state: Path, seed: InsecureSeed | None, *, exclusive: bool = True) -> Ledger:
     """Open the ledger in a gateway's folder, or only read it; seeded runs have one of their own."""
     if exclusive:
+        make_state(state)
+    path = ledger_file(state, seed).absolute()
+    return Ledger.open(f"sqlite:///{path}", seed=seed, exclusive=exclusive)
+
+
+def ledger_file(state: Path, seed: InsecureSeed | None = None) -> Path:
+    """Return where in a gateway's folder its ledger lies, of private or of seeded runs."""
+    return state / ("ledger.sqlite" if seed is None else "insecure-ledger.sqlite")
+
+
+def make_state(state: Path) -> None:
+    """Make a gateway's folder unless it is there; raise StateNotWritable."""
+    try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = "ledger.sqlite" if seed is None else "insecure-ledger.sqlite"
-    return Ledger.open(f"sqlite:///{(state / name).absolute()}", seed=seed, exclusive=exclusive)
+    except OSError as error:
+        raise StateNotWritable(state, error) from error
 
 
 class Workshop:
@@ -88,7 +102,7 @@ class Workshop:
         self.device = device_here(config.device)
         self.name = name
         self._config = config
-        self._rules = SiteRules(name, config.data_set, config.policy, config.hyperparameters)
+        self._rules = rules_of(name, config)
         self._task = task
         self.report = task.check(config.data, config.task.labels)
         self._ledger = open_ledger(config.state, seed)
@@ -192,26 +206,8 @@ class Workshop:
 
     def _refusal(self, run: RunId, plan: Plan) -> Refused | None:
         """Return why the plan is refused, from what is public, or None."""
-        task, stated = plan.task, self._config.task.labels
-        try:
-            self._ledger.check_standing()  # else what was spent is not known
-        except LedgerRolledBack as error:
-            return Refused(error.reason, "", str(error))
-        if (task.name, task.digest) != (self._task.name, self._task.digest()):
-            return Refused(
-                RefusalReason.TASK_MISMATCH,
-                "task.digest",
-                f"task.digest: the plan needs {task.name} {task.digest[:12]}, installed is "
-                f"{self._task.name} {self._task.digest()[:12]}",
-            )
-        if strange := sorted(set(stated) - set(task.labels)):
-            return Refused(
-                RefusalReason.TASK_MISMATCH,
-                "task.labels",
-                f"task.labels: the plan has no {strange}, this gateway's [task] labels do",
-            )
-        verdict = self._rules.judge(run, plan, self._ledger)
-        return verdict if isinstance(verdict, Refused) else None
+        found = verdict(self.name, self._config, self._task, self._ledger, (run, plan))
+        return found if isinstance(found, Refused) else None
 
     def gateway(self, run: RunId) -> Gateway | None:
         """Return what trains `run`, or None if its plan has not been reviewed yet."""
@@ -250,12 +246,50 @@ class Workshop:
         return self._gateways[labels]
 
     def _site(self, labels: tuple[str, ...]) -> Site:
-        return Site(
-            task=self._task,
-            model=self._task.build_model(labels).to(self.device),
-            labels=labels,
-            dataset=self._task.read(self._config.data, labels, self._config.state / FEATURES),
-            specimens=self._task.specimens(labels),
-            micro_batch=self._config.micro_batch,
-            gradients=self._config.gradients,
+        return site_of(self._config, self._task, labels, self.device)
+
+
+def rules_of(name: GatewayId, config: GatewayConfig) -> SiteRules:
+    """Return what a gateway's settings say of plans."""
+    return SiteRules(name, config.data_set, config.policy, config.hyperparameters)
+
+
+def site_of(
+    config: GatewayConfig, task: Task, labels: tuple[str, ...], device: torch.device
+) -> Site:
+    """Return what is trained on `device`, the data made ready; raise what is wrong with them."""
+    return Site(
+        task=task,
+        model=task.build_model(labels).to(device),
+        labels=labels,
+        dataset=task.read(config.data, labels, config.state / FEATURES),
+        specimens=task.specimens(labels),
+        micro_batch=config.micro_batch,
+        gradients=config.gradients,
+    )
+
+
+def verdict(
+    name: GatewayId, config: GatewayConfig, task: Task, ledger: Ledger, asked: tuple[RunId, Plan]
+) -> Verdict:
+    """Return whether a run's plan is accepted, from what is public: settings, task and ledger."""
+    run, plan = asked
+    try:
+        ledger.check_standing()  # else what was spent is not known
+    except LedgerRolledBack as error:
+        return Refused(error.reason, "", str(error))
+    if (plan.task.name, plan.task.digest) != (task.name, task.digest()):
+        return Refused(
+            RefusalReason.TASK_MISMATCH,
+            "task.digest",
+            f"task.digest: the plan needs {plan.task.name} {plan.task.digest[:12]}, installed is "
+            f"{task.name} {task.digest()[:12]}: install the version that the operator names",
         )
+    if strange := sorted(set(config.task.labels) - set(plan.task.labels)):
+        return Refused(
+            RefusalReason.TASK_MISMATCH,
+            "task.labels",
+            f"task.labels: the plan has no {strange}, this gateway's [task] labels do: take them "
+            "out there and in the data, or ask the operator for a plan that has them",
+        )
+    return rules_of(name, config).judge(run, plan, ledger)

@@ -14,6 +14,7 @@ from orchestrator.acceptances import signed_by_caller
 from orchestrator.auditing import gateway_uri
 from orchestrator.auth import calling_gateway
 from orchestrator.bodies import chunks, part_of
+from orchestrator.dating import date
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import gateway_pb2 as pb
 from protos.federation.v1.gateway_pb2_grpc import GatewayServiceServicer
@@ -109,6 +110,7 @@ class GatewayService(GatewayServiceServicer):
     async def GetLedgerHead(
         self, request: pb.GetLedgerHeadRequest, context: Context
     ) -> pb.GetLedgerHeadResponse:
+        date(context, self._orchestrator.clock)
         newest = self._orchestrator.ledger_heads.newest(
             calling_gateway(context), insecure_deterministic=request.insecure_deterministic
         )

@@ -17,7 +17,10 @@ class AddressTaken(UnavailableError):
     """The server cannot listen where it should."""
 
     def __init__(self, address: str, setting: str = "address") -> None:
-        super().__init__(f"cannot listen on {address}: does another process? Set `{setting}`")
+        super().__init__(
+            f"cannot listen on {address}: another process listens there (`ss -ltnp` names it), or "
+            f"the host is not this machine's: stop that process, or set another `{setting}`"
+        )
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:

@@ -12,6 +12,7 @@ from common.ids import GatewayId, RunId, WeightsId
 from common.protocol import Body
 from orchestrator.auth import call_under_way, calling
 from orchestrator.bodies import chunks, part_of
+from orchestrator.dating import date
 from orchestrator.rpc_errors import NotAHeader
 from protos.federation.v1 import operator_pb2 as pb
 from protos.federation.v1.operator_pb2_grpc import OperatorServiceServicer
@@ -30,6 +31,7 @@ class OperatorService(OperatorServiceServicer):
     """What people ask, answered by the orchestrator."""
 
     def __init__(self, orchestrator: Orchestrator, page: WebSessions) -> None:
+        self._clock = orchestrator.clock
         self._page = page
         self._operations = orchestrator.operations
         self._refused = orchestrator.refused_calls
@@ -68,6 +70,7 @@ class OperatorService(OperatorServiceServicer):
                 plan = b""
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        date(context, self._clock)
         runs = await self._operations.list_runs()
         return pb.ListRunsResponse(runs=map(wire_operator.status_to_proto, runs))
 

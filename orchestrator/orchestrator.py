@@ -88,7 +88,7 @@ class Orchestrator:
         shared = shared or state
         for folder in (state, shared):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._clock = clock
+        self.clock = clock
         self._engine = open_database(database_url)
         self.fence = fence = Fence(self._engine)
         self.epoch = fence.epoch
@@ -201,10 +201,10 @@ class Orchestrator:
             except PASSING as error:
                 wait_s = next(waits)
                 log.warning("will_try_again", run=run_id, wait_s=wait_s, why=str(error))
-                await self._clock.sleep_until(self._clock.now() + wait_s)
+                await self.clock.sleep_until(self.clock.now() + wait_s)
 
     def _next_step(self, live: LiveRun) -> Decision:
-        is_overdue = self._clock.now() >= live.deadline
+        is_overdue = self.clock.now() >= live.deadline
         return next_step(live.run, self.runs.presence, is_overdue=is_overdue)
 
     async def _take(self, live: LiveRun, step: Step) -> None:
@@ -241,8 +241,8 @@ class Orchestrator:
     async def _change(self, live: LiveRun) -> None:
         """Return at the next change of the run, or at its deadline if that is still to come."""
         waits: list[asyncio.Task[object]] = [asyncio.create_task(live.changed.next.wait())]
-        if self._clock.now() < live.deadline:
-            waits.append(asyncio.create_task(self._clock.sleep_until(live.deadline)))
+        if self.clock.now() < live.deadline:
+            waits.append(asyncio.create_task(self.clock.sleep_until(live.deadline)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -255,14 +255,14 @@ class Orchestrator:
         Otherwise gateways that were connected before would stay, and hear of nothing more.
         """
         while not self.runs.halted.is_set():
-            await self._clock.sleep_until(self._clock.now() + SUCCESSOR_CHECK_S)
+            await self.clock.sleep_until(self.clock.now() + SUCCESSOR_CHECK_S)
             with suppress(UnavailableError), self.runs.halting():
                 self.fence.check()
 
     async def _seal_record(self) -> None:
         """Sign the audit log's head from time to time, for gateways to keep."""
         while not self.runs.halted.is_set():
-            await self._clock.sleep_until(self._clock.now() + SEAL_S)
+            await self.clock.sleep_until(self.clock.now() + SEAL_S)
             with suppress(UnavailableError, AuditLogDamaged), self.runs.halting():
                 self.audit.seal()
             self.refused_calls.tell_withheld()

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cli.plan_file import complete
 from common.ids import GatewayId
 from common.plan import Plan
 from common.protocol import Refusal, RefusalReason, RunStatus
@@ -20,6 +19,7 @@ from gateway.config import GatewayConfig, TaskChoice
 from gateway.policy import Policy
 from gateway.watching import Watcher
 from gateway.workshop import Workshop
+from tasks.plan_file import complete
 from tasks.task import DataConfig, Task
 from tests.signing import NOT_READ, TRUST
 

@@ -30,8 +30,8 @@ class UnknownLabel(RequestError):
 
     def __init__(self, label: str, *, where: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"{where}: label {label!r} is not in the plan's label set {tuple(known)}: "
-            "rename it in the data, or ask the operator for a plan that has it"
+            f"{where}: label {label!r} is not among the labels {', '.join(known)}: rename it in "
+            "the data, or ask the operator for a plan that has it and add it to `labels` in [task]"
         )
 
 
@@ -42,6 +42,18 @@ class DataFileMissing(RequestError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"no data file at {path}: check `path` in the [data] table")
+
+
+class DataUnreadable(RequestError):
+    """The data file is there, and the machine does not let it be read."""
+
+    field = "data.path"
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} cannot be read ({why}): let the user that this process runs as read it, or "
+            "correct `path` in the [data] table"
+        )
 
 
 class UnknownFormat(RequestError):
@@ -109,8 +121,9 @@ class NoSentences(RequestError):
     def __init__(self, source: str, *, site: str | None, split: str, sites: Sequence[str]) -> None:
         wanted = "any site" if site is None else f"site {site!r}"
         super().__init__(
-            f"{source} has no {split} sentence of {wanted}: "
-            f"its sites are {', '.join(sites) or 'not named'}"
+            f"{source} has no {split} sentence of {wanted}: its sites are "
+            f"{', '.join(sites) or 'not named'}; put sentences there, or correct `path`, `site` "
+            "and `split` in the [data] table"
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.ner.errors import BrokenLine, DataFileMissing, UnknownFormat
+from tasks.ner.errors import BrokenLine, DataFileMissing, DataUnreadable, UnknownFormat
 from tasks.ner.tags import OUTSIDE, first_illegal
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_file(path: Path) -> tuple[Sentence, ...]:
     """Read every sentence of a .jsonl or .conll file, in order; check every line.
 
     Raises:
-        DataFileMissing: there is no such file.
+        DataFileMissing, DataUnreadable: there is no such file, or none that can be read.
         UnknownFormat: its name ends in something else.
         BrokenLine: a line cannot be read; names the first one.
     """
@@ -72,7 +72,11 @@ def read_file(path: Path) -> tuple[Sentence, ...]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataUnreadable(path, error.strerror or str(error)) from error
+    for number, raw in enumerate(data.split(b"\n"), start=1):
         try:
             yield number, raw.decode().rstrip("\r")
         except UnicodeDecodeError as error:

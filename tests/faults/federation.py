@@ -19,7 +19,6 @@ from sqlalchemy import Select, create_engine, select
 from cli import pki
 from cli.config import OperatorConfig
 from cli.operator_client import OperatorClient
-from cli.plan_file import read_plan
 from common.config import load_settings
 from common.ids import GatewayId
 from common.protocol import RunState, RunStatus
@@ -28,6 +27,7 @@ from common.tls import Role
 from gateway.ledger import Ledger
 from gateway.workshop import open_ledger
 from orchestrator.database import EVENTS, LEDGER_HEADS
+from tasks.plan_file import read_plan
 from tests.postgresql import Server
 from tests.signing import order, trust_file
 

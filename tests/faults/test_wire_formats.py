@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.plan_file import read_plan
+from tasks.plan_file import read_plan
 from tests.faults.federation import SITES, Federation
 
 pytestmark = pytest.mark.timeout(300)

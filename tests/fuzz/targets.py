@@ -16,7 +16,6 @@ from cryptography.x509.oid import NameOID
 from grpc.aio import Metadata
 
 from cli.config import OperatorConfig
-from cli.plan_file import draft_plan
 from cli.record_proof import Check, Witness, read_export, read_heads
 from common import audit, wire
 from common.audit import EMPTY as START
@@ -49,6 +48,7 @@ from orchestrator.auth import check_caller
 from orchestrator.checks import RunningCheck
 from orchestrator.config import OrchestratorConfig
 from tasks.ner.sentences import read_file
+from tasks.plan_file import draft_plan
 from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, plan_of
 from tests.fuzz import messages
 from tests.fuzz.target import Target, of_file

@@ -294,8 +294,8 @@ BUGS = (
     Bug(
         name="an old ledger that goes on",
         path=COUNTERSIGNATURES,
-        sound="newest_place is not None and not ledger_chain.has(connection, newest_place)",
-        faulty="newest_place is not None and newest_place.sequence < 0",
+        sound="    if not ledger_chain.has(connection, place):\n",
+        faulty="    if place.sequence < 0:\n",
         caught_by="tests/service/gateway/test_ledger_chain.py"
         "::test_a_ledger_that_lacks_what_was_countersigned_spends_nothing_more",
     ),

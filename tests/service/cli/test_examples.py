@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cli.config import OperatorConfig
-from cli.plan_file import read_plan
 from common.config import load_settings
 from gateway.config import GatewayConfig
 from gateway.policy import Accepted, review
 from orchestrator.config import OrchestratorConfig
 from tasks.ner.corpora import site_sizes
+from tasks.plan_file import read_plan
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "letters"
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.plan_check import check_plan, noise_to_signal
-from cli.plan_file import complete, draft_plan
 from common.accounting import PrivacyEvent, epsilon, epsilon_pld, epsilon_replace_one
 from common.config import SettingsInvalid
+from tasks.plan_file import complete, draft_plan
 from tests.tiny_task import TASK
 
 DELTA = 1e-5

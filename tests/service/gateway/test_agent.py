@@ -10,7 +10,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
-from cli.plan_file import complete
 from common.audit import Head, Sealed, sign
 from common.countersignature import countersign
 from common.errors import UnavailableError
@@ -49,6 +48,7 @@ from gateway.config import GatewayConfig, TaskChoice
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.policy import Accepted, Policy
 from gateway.workshop import Workshop
+from tasks.plan_file import complete
 from tasks.task import DataConfig
 from tests.signing import NOT_READ, TRUST, signed
 from tests.tiny_task import TASK, TinyTask

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -48,8 +50,9 @@ def settings(tmp_path):
 
 
 def told(settings, *arguments: str) -> str:
-    result = CliRunner().invoke(app, ["check", "--config", str(settings), *arguments])
-    assert result.exit_code == 0, result.exception
+    words = ["check", "--config", str(settings), "--offline", "--no-rehearsal", *arguments]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stdout
     return result.stdout
 
 
@@ -85,7 +88,7 @@ def test_it_says_which_device_is_taken(settings):
     assert json.loads(told(settings, "--format", "json"))["device"] == best
     on("cpu", settings)
     assert json.loads(told(settings, "--format", "json"))["device"] == "cpu"
-    assert 'trains on the device cpu (device = "cpu")' in told(settings)
+    assert 'trains on cpu (device = "cpu")' in told(settings)
 
 
 def test_a_device_of_another_name_is_refused_by_field(settings):
@@ -97,12 +100,52 @@ def test_a_device_of_another_name_is_refused_by_field(settings):
 
 @pytest.mark.skipif(is_usable("cuda"), reason="torch finds a GPU here")
 def test_without_a_gpu_one_that_is_asked_for_is_refused_before_anything_is_read(settings):
-    result = CliRunner().invoke(app, ["check", "--config", str(on("cuda", settings))])
-    assert isinstance(result.exception, NoGpu)
+    result = CliRunner().invoke(app, ["check", "--offline", "--config", str(on("cuda", settings))])
+    assert result.exit_code == 1
+    assert str(NoGpu()) in " ".join(result.stdout.split())
     config = load_settings(GatewayConfig, settings)
     with pytest.raises(NoGpu):
         Workshop(GatewayId("clinic"), config, load_task(config.task.reference), None)
     assert not config.state.exists()
+
+
+def test_a_step_on_the_data_tells_how_long_a_round_takes_and_leaves_nothing(settings):
+    state = settings.parent / "state"
+    settings.write_text(f'state = "{state}"\n{settings.read_text()}')
+    words = ["check", "--config", str(settings), "--offline", "--format", "json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stdout
+    found = json.loads(result.stdout)["rehearsal"]
+    assert found["units"] == 3
+    assert found["seconds_per_step"] > 0
+    assert not state.exists()
+
+
+def test_a_step_that_the_task_cannot_take_is_a_problem_with_its_mend(settings):
+    broken = settings.with_name("broken.py")
+    tiny = Path(__file__).parents[2] / "tiny_task.py"
+    broken.write_text(
+        tiny.read_text().replace('return cross_entropy(model(x), y, reduction="none")', "1 / 0")
+    )
+    tables = tomllib.loads(settings.read_text())
+    tables |= {
+        "task": {"reference": f"{broken}:TASK", "labels": ["no", "yes"]},
+        "data": {"corpus": "points", "site": "a"},
+    }
+    settings.write_text(tomli_w.dumps(tables))
+    result = CliRunner().invoke(app, ["check", "--config", str(settings), "--offline"])
+    assert result.exit_code == 1
+    assert "a step on these data fails (ZeroDivisionError" in " ".join(result.stdout.split())
+
+
+def test_what_may_come_to_harm_is_a_warning_and_no_problem(settings):
+    settings.write_text(f"threads = 1000\n{settings.read_text().replace('Disease', 'Drug')}")
+    data = settings.with_name("notes.jsonl")
+    data.write_text('{"text": "no gout", "tags": "O O"}\n')
+    found = json.loads(told(settings, "--format", "json"))["findings"]
+    warned = {each["about"]: each["message"] for each in found if each["level"] == "warning"}
+    assert warned.keys() == {"threads", "labels"}
+    assert "has no Drug, which [task] labels name" in warned["labels"]
 
 
 def test_a_probe_loads_neither_torch_nor_sql(settings):

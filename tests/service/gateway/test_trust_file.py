@@ -99,11 +99,13 @@ def test_a_gateway_without_trust_does_not_start_and_says_what_to_do(settings, co
     assert "fedgate plan keygen" in said
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
-def test_a_gateway_whose_trust_file_names_nobody_does_not_start(settings, tmp_path, command):
+def test_a_gateway_whose_trust_file_names_nobody_does_not_start(settings, tmp_path):
     empty = tmp_path / "plan-keys"
     empty.write_text("# nobody\n")
-    config = settings(trust={"plan_keys": str(empty)})
-    result = CliRunner().invoke(app, [command, "--config", str(config)])
-    assert isinstance(result.exception, TrustFileUnusable)
+    config = str(settings(trust={"plan_keys": str(empty)}))
+    refused = CliRunner().invoke(app, ["run", "--config", config])
+    assert isinstance(refused.exception, TrustFileUnusable)
+    checked = CliRunner().invoke(app, ["check", "--offline", "--config", config])
+    assert checked.exit_code == 1
+    assert str(refused.exception) in " ".join(checked.stdout.split())
     assert not (tmp_path / "state").exists()

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 import tomli_w
+from huggingface_hub import ModelCard
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from cli.audit_client import AuditClient
@@ -18,9 +20,11 @@ from cli.main import app
 from cli.model_card import charged_by
 from cli.model_folder import ModelUnreadable, read_model
 from cli.model_proof import How, Story, prove
+from cli.model_push import PushFailed
 from common.accounting import epsilon
 from common.audit import Action
 from common.ids import RunId
+from common.key_files import AlreadyThere
 from common.lineage import LineageBroken, RoundStatement, sign
 from common.tls import Role
 from common.version import SOFTWARE_VERSION
@@ -209,6 +213,31 @@ async def test_the_commands_prove_a_model_and_print_its_card(commands, tmp_path)
         assert said in page
     told = await commands("card", "--model", str(folder), "--format", "json", config=False)
     assert json.loads(told.stdout.splitlines()[-1])["sha256"] == card.sha256
+
+
+async def test_a_model_in_the_hubs_layout_is_read_by_its_library_and_still_proven(
+    commands, tmp_path
+):
+    folder, hub = tmp_path / "model", tmp_path / "hub"
+    assert (await commands("export", "r", "--out", str(folder))).exit_code == 0
+    words = ("push", str(hub), "--model", str(folder), "--license", "apache-2.0")
+    done = await commands(*words, "--format", "json", config=False)
+    assert done.exit_code == 0, done.exception
+    card = ModelCard.load(hub / "README.md")
+    assert (card.data.library_name, card.data.license) == ("fedgate", "apache-2.0")
+    assert {"federated-learning", "differential-privacy"} <= set(card.data.tags)
+    assert card.content.count("## Privacy") == 1
+    weights = load_file(hub / "model.safetensors")
+    assert sorted(weights) == sorted(spec.name for spec in INITIAL.layout.tensors)
+    config = json.loads((hub / "config.json").read_text())
+    assert (config["model_type"], config["task"]["name"]) == ("fedgate-toy", "toy")
+    proven = await commands("verify", "--model", str(hub))
+    assert proven.exit_code == 0, proven.exception
+    again = await commands(*words, config=False)
+    assert isinstance(again.exception, AlreadyThere)
+    below = str(folder / "model.json" / "hub")  # a file is no folder
+    nowhere = await commands("push", below, "--model", str(folder), config=False)
+    assert isinstance(nowhere.exception, PushFailed)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_check_loads_no_encoder(task, site_a, encoder):
 
 
 def test_a_site_with_another_label_is_told_which_and_where(task, site_a):
-    with pytest.raises(UnknownLabel, match="line 2: label 'Disease' is not in"):
+    with pytest.raises(UnknownLabel, match="line 2: label 'Disease' is not among"):
         task.check(site_a, ("Drug",))
 
 

@@ -47,7 +47,10 @@ def test_updates_are_kept_only_where_the_site_allows_it():
 def test_less_noise_than_this_gateways_floor_is_refused():
     verdict = judged(plan(), noise_multiplier_floor=2.5)
     assert (verdict.reason, verdict.field) == (RefusalReason.NOISE_FLOOR, "noise_multiplier")
-    expected = "noise_multiplier = 2.0: this gateway's policy requires at least 2.5"
+    expected = (
+        "noise_multiplier = 2.0: this gateway's policy requires at least 2.5: ask the operator for "
+        "more noise, or lower policy.noise_multiplier_floor"
+    )
     assert verdict.sentence == expected
 
 
@@ -95,7 +98,8 @@ def test_a_budget_refusal_shows_both_accountants_delta_and_relation():
     assert sentence == (
         "rounds.count = 20 rounds, for an epsilon of 0.8198 by PLD and 0.8970 by RDP "
         "(add_or_remove_one, delta 1e-05) in all on these data: this gateway's policy requires an "
-        "epsilon of at most 0.4; round 5 would be the last one allowed"
+        "epsilon of at most 0.4; round 5 would be the last one allowed: ask the operator for more "
+        "noise or fewer rounds, or raise policy.epsilon_budget"
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cli.plan_file import EpsilonAboveTarget, check_target, complete
 from common.accounting import PrivacyEvent, epsilon_pld
 from common.bad_updates import NormMode, Reputation, UpdateNorm
+from tasks.plan_file import EpsilonAboveTarget, check_target, complete
 from tests.tiny_task import TASK
 
 LABELS = ("no", "yes")
