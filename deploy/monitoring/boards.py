@@ -10,8 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    BigValueTextMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    TooltipDisplayMode,
+)
 from grafana_foundation_sdk.models.dashboard import Dashboard, DashboardCursorSync, DataSourceRef
 
 HERE = Path(__file__).parent
@@ -288,13 +296,35 @@ def _board(title: str, uid: str, rows: Sequence[Row]) -> Dashboard:
 
 
 def _shown(panel: Panel, width: int) -> stat.Panel | timeseries.Panel:
-    shown = stat.Panel() if panel.is_number else timeseries.Panel().fill_opacity(8).min(0)
+    shown = _numbers() if panel.is_number else _lines()
     shown.title(panel.title).unit(panel.unit).description(panel.text).datasource(SOURCE)
     shown.height(NUMBER_HEIGHT if panel.is_number else LINES_HEIGHT).span(width)
     for name, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
         query = prometheus.Dataquery().ref_id(name).expr(expression).legend_format(legend)
         shown.with_target(query.datasource(SOURCE))
     return shown
+
+
+def _numbers() -> stat.Panel:
+    newest = common.ReduceDataOptions().values(False).calcs(["lastNotNull"])
+    return (
+        stat.Panel()
+        .reduce_options(newest)
+        .graph_mode(BigValueGraphMode.NONE)
+        .color_mode(BigValueColorMode.NONE)
+        .text_mode(BigValueTextMode.AUTO)
+    )
+
+
+def _lines() -> timeseries.Panel:
+    below = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST)
+    return (
+        timeseries.Panel()
+        .fill_opacity(8)
+        .min(0)
+        .legend(below.placement(LegendPlacement.BOTTOM).show_legend(True))
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+    )
 
 
 if __name__ == "__main__":
