@@ -126,8 +126,9 @@ class NotLetIn(Unreachable):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"{address}: the connection was closed as it began: the orchestrator is stopping, or "
-            "does not take the certificate in `tls.certificate`, which another authority has "
-            "signed or which is out of date by its clock; if this stays, enrol anew"
+            "does not take what [tls] shows it (a certificate of another authority, one that is "
+            "out of date by its clock, or a token where certificates are asked for): if this "
+            "stays, enrol anew or correct `address`"
         )
 
 

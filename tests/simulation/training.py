@@ -167,7 +167,7 @@ def without_learning(
 
     with (
         patch.object(gateway.local_round, "train", train),
-        patch.object(gateway.gateway, "_gradients", lambda site: None),
+        patch.object(gateway.gateway, "gradients_of", lambda site: None),
         patch.object(gateway.gateway, "review", _judged),
     ):
         yield
