@@ -140,7 +140,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
             if (stamp := files.stamp()) != known:
                 known, context = stamp, _read(files)
         except (FederationError, OSError) as error:
-            log.warning("certificate_not_swapped", why=str(error))
+            log.warning("page_certificate_not_swapped", why=str(error))
         connection.context = context
 
     context.sni_callback = newest
