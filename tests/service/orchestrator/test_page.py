@@ -478,7 +478,7 @@ async def test_a_renewed_certificate_is_shown_to_whoever_comes_next(paged, monke
 async def test_two_pages_cannot_have_one_address(served, tmp_path):
     taken = served.server.page_url.removeprefix("http://")
     changes = {"state": tmp_path / "other", "web": WebSettings(address=taken)}
-    with pytest.raises(UnavailableError, match=r"does another process\? Set `web.address`"):
+    with pytest.raises(UnavailableError, match=r"set another `web.address`"):
         async with listening(served.config.model_copy(update=changes)):
             pass
 
