@@ -19,8 +19,10 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "common.key_files.read_pair": "ends a renewal that a crash cut short: test_renewal.py",
     "common.key_files.replace_pair": "a renewal, cut short at each rename: test_renewal.py",
     "common.key_files.write_new": "a command, refused where a file is: test_enrolment.py",
+    "common.tracing.tracing": "no file: `create` makes what a resource says of itself",
     "common.wire_operator.status_to_proto": "a message, no file",
     "gateway.audit_heads.accept": "a command: test_audit_heads.py",
+    "gateway.metrics.measured": "an address, where [metrics] asks: test_site_metrics.py",
     "gateway.outgoing.OutgoingStream._write": "to the network",
     "gateway.bookings.note_refusal": "a second parent for a charged round: test_ledger_on_disk.py",
     "gateway.countersignatures.trust": "a command: test_ledger_commands.py",
@@ -35,10 +37,13 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "orchestrator.four_eyes.FourEyes.confirm": "one transaction: test_four_eyes.py",
     "orchestrator.journal.Journal.sign_run": "a run of an older version: test_stores.py",
     "orchestrator.members.Members.enrolling": "where one enrols: test_enrolment.py",
+    "orchestrator.metrics.measured": "an address, where [metrics] asks: test_metrics.py",
     "orchestrator.roster.Roster.note": "in the transaction of an enrolment: test_enrolment.py",
     "orchestrator.roster.Roster.revoke": "one transaction: test_revocation.py",
     "orchestrator.operations.Operations.start_run": "calls `create` of the runs, no file",
     "orchestrator.uploads.Upload.keep": "only where a plan asks for it: test_kill_kept.py",
+    "orchestrator.web.app._Sealed.__call__": "headers of an answer, no file",
+    "orchestrator.web.server.serving_page": "an address, where there is a page: test_page.py",
 }
 
 
