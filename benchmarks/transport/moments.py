@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time  # noqa: TID251 - measures
-from collections import defaultdict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 LOG = structlog.get_logger()
 OPENING, ALL_TOLD, CALL_FAILED = "opening", "all_told", "call_failed"
 PATIENCE_S = 5.0  # with a gateway that is not told
+KEPT_ROUNDS = 64  # that somebody may still hear of
 REGISTERED = "registered"  # in a gateway's log
 REFUSED = "refused"  # a call, in the orchestrator's log
 
@@ -64,12 +64,13 @@ class Ears:
     def __init__(self, gateways: int) -> None:
         """Wait for so many."""
         self._gateways = gateways
-        self._told: defaultdict[tuple[RunId, int], set[str]] = defaultdict(set)
-        self._all: defaultdict[tuple[RunId, int], asyncio.Event] = defaultdict(asyncio.Event)
+        self._of: dict[tuple[RunId, int], tuple[set[str], asyncio.Event]] = {}  # the last rounds
 
     async def hear(self, name: str, run: RunId, train: Train) -> None:
         """Note that a gateway has read that it is to train; wait for the others."""
-        told, every = self._told[run, train.round], self._all[run, train.round]
+        told, every = self._of.setdefault((run, train.round), (set(), asyncio.Event()))
+        if len(self._of) > KEPT_ROUNDS:
+            self._of.pop(next(iter(self._of)))  # the memory of an hour's rounds is measured, too
         told.add(name)
         if len(told) == self._gateways and not every.is_set():
             LOG.info(ALL_TOLD, run=run, round=train.round, at=time.monotonic())
