@@ -168,19 +168,17 @@ class LiveRuns:
             self.settle(live)  # nobody drives it any more
         if live.is_in_doubt:
             raise JournalFailed
-        states = tuple(accumulate(events, advance_run, initial=live.run))
-        before, after = states[0], states[-1]
-        if after == before and not any(isinstance(event, Restarted) for event in events):
+        before, steps = live.run, _steps(live.run, events)
+        if steps[-1].after == before and not any(isinstance(event, Restarted) for event in events):
             return  # repeats; after a restart the deadline has to be set anew
         try:
             with self.halting():
-                steps = tuple(map(Step, states, events, states[1:]))
                 also = partial(self._record.write, steps=steps, actor=actor)
                 self._journal.append(before.run_id, live.recorded, events, also)
         except JournalFailed:
             self.doubt(live)
             raise
-        self._advance(live, after, events)
+        self._advance(live, steps)
 
     def sign(self, live: LiveRun, signature: PlanSignature) -> None:
         """Store who orders a run that goes on and has no signature; one that is there stays."""
@@ -215,10 +213,10 @@ class LiveRuns:
             if (kept or live.lost_sum) and not after.has_ended:
                 again = Restarted(grace_s)
                 self._journal.append(live.run.run_id, live.recorded + len(kept), [again])
-                kept, after = (*kept, again), advance_run(after, again)
+                kept = (*kept, again)
         live.is_in_doubt = live.lost_sum = False
         live.deadline = self._clock.now() + grace_s
-        self._advance(live, after, kept)
+        self._advance(live, _steps(live.run, kept))
         log.info("run_settled", run=live.run.run_id, found=len(kept))
 
     def get(self, run_id: RunId) -> LiveRun:
@@ -306,14 +304,14 @@ class LiveRuns:
             self.halt(error)
             raise
 
-    def _advance(self, live: LiveRun, after: Run, events: Sequence[RunEvent]) -> None:
-        """Take the state after `events`, which are in the journal, and act on them."""
-        before, live.run = live.run, after
-        live.recorded += len(events)
-        if self.watchers:
-            states = tuple(accumulate(events, advance_run, initial=before))
-            self._tell(*map(Step, states, events, states[1:]))
-        for event in events:
+    def _advance(self, live: LiveRun, steps: Sequence[Step]) -> None:
+        """Take the state after `steps`, whose events are in the journal, and act on them."""
+        before = live.run
+        for step in steps:
+            live.run = step.after
+        live.recorded += len(steps)
+        self._tell(*steps)
+        for event in (step.event for step in steps):
             if isinstance(event, Restarted | RoundOpened | RoundPublished):
                 live.sum = None
             live.restarts += isinstance(event, Restarted)
@@ -351,6 +349,12 @@ class LiveRuns:
         for gateway in gateways:
             if gateway in self._bells:
                 self._bells[gateway].ring()
+
+
+def _steps(run: Run, events: Sequence[RunEvent]) -> tuple[Step, ...]:
+    """Return each of `events` with the run on either side of it; raise IllegalTransition."""
+    states = tuple(accumulate(events, advance_run, initial=run))
+    return tuple(map(Step, states, events, states[1:]))
 
 
 def _folded(stored: StoredRun) -> LiveRun:
