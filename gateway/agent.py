@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 LOG = structlog.get_logger()
 ResultT = TypeVar("ResultT")
+BETWEEN_LOOKS_S = 5.0  # at the record: short rounds share one, which costs both sides 2 ms
 DISTRUST = (CountersignatureForged, OrchestratorKeyChanged)  # nothing more is done for it
 
 
@@ -244,10 +245,11 @@ class Agent:
             self._look_is_due.set()
 
     async def _look_when_due(self) -> None:
-        """Look at the record beside the work: no round waits for it."""
+        """Look at the record beside the work: no round waits for it, the last one is never left."""
         while await self._look_is_due.wait():
             self._look_is_due.clear()
             await self._look_at_record()
+            await asyncio.sleep(BETWEEN_LOOKS_S)
 
     async def _look_at_record(self) -> None:
         """Keep where the orchestrator's audit log stands, for its stories to be compared."""

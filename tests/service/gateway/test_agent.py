@@ -466,13 +466,24 @@ def test_of_a_run_that_has_ended_nothing_stays_in_memory_while_another_goes_on(w
 WAIT = Wait(WaitReason.OTHERS)
 
 
-async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(workshop):
+async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(
+    workshop, monkeypatch
+):
+    monkeypatch.setattr("gateway.agent.BETWEEN_LOOKS_S", 0.0)
     plan, initial = complete_plan()
     words = [RunNews(RUN, published, WAIT) for published in (0, 1, 1, 2)]
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)
     await run(workshop, fake)
     assert fake.looks == [0, 1, 1]  # nothing was seen at first, record 1 since
     assert workshop.record_head.sequence == 1
+
+
+async def test_rounds_that_follow_at_once_share_one_look_at_the_audit_log(workshop):
+    plan, initial = complete_plan()
+    words = [RunNews(RUN, published, WAIT) for published in (1, 2, 3, 4)]
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)
+    await run(workshop, fake)
+    assert fake.looks == [0, 1]  # when connected, and after the first of them
 
 
 async def test_another_story_of_the_audit_log_is_said_loudly_and_training_goes_on(workshop):
