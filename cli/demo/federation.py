@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cli.demo.local import LocalFederation
     from cli.demo.processes import Processes
     from cli.demo.progress import Progress
-    from cli.demo.settings import DemoSettings
     from cli.demo.workspace import Workspace
     from common.clock import Clock
     from common.protocol import RunStatus
@@ -49,7 +49,7 @@ class Demo:
 
     def __init__(
         self,
-        settings: DemoSettings,
+        settings: LocalFederation,
         processes: Processes,
         progress: Progress,
         clock: Clock,
@@ -75,8 +75,10 @@ class Demo:
             await self._processes.wait("evaluator")
             await self._command("export", workspace, "model", "export", RUN, "--out", str(out))
             status = await self._status(workspace)
-        with self._phase("compare", "training without privacy and without the federation"):
-            baselines = await self._baselines(workspace)
+        baselines = None
+        if self._settings.is_compared:
+            with self._phase("compare", "training without privacy and without the federation"):
+                baselines = await self._baselines(workspace)
         _, card = read_model(out)
         return DemoResult.of(
             self._settings,
@@ -99,7 +101,7 @@ class Demo:
         begin = self._processes.start
         await begin("orchestrator", "orchestrator", "--config", str(workspace.orchestrator))
         connect(workspace, self._settings, await self._address(workspace))
-        for site in self._settings.sites:
+        for site in self._settings.data:
             config = str(workspace.gateway(site))
             await begin(f"gateway-{site}", "gateway", "run", "--config", config)
         await self._command(
@@ -107,7 +109,8 @@ class Demo:
         )
         watching = ("model", "evaluate", "--watch", RUN, "--config", str(workspace.operator))
         cache = ("--cache", str(workspace.evaluator_cache))
-        await begin("evaluator", "cli", *watching, *self._corpus(), *cache)
+        task = ("--task", self._settings.reference)
+        await begin("evaluator", "cli", *watching, *task, *self._public(), *cache)
         async with self._client(workspace) as client:
             link, _ = await client.create_web_link()
         self._progress.phase(f"watch it: {link}")
@@ -152,19 +155,19 @@ class Demo:
     async def _baselines(self, workspace: Workspace) -> Baselines:
         sites = [
             argument
-            for site in self._settings.sites
+            for site in self._settings.data
             for argument in ("--site", f"{site}={workspace.gateway_state(site) / 'features'}")
         ]
         labels = [part for label in self._settings.labels for part in ("--label", label)]
         cache = ("--cache", str(workspace.evaluator_cache))
-        arguments = ("model", "baselines", *self._corpus(), *sites, *labels, *cache)
+        arguments = ("model", "baselines", *self._public(), *sites, *labels, *cache)
         output = await self._processes.run("baselines", "cli", *arguments, "--format", "json")
         return Baselines.model_validate(json.loads(output))
 
-    def _corpus(self) -> tuple[str, ...]:
-        named = ("--corpus", self._settings.corpus)
-        folder = self._settings.data_dir
-        return named if folder is None else (*named, "--data-dir", str(folder))
+    def _public(self) -> tuple[str, ...]:
+        """Return the options that name the data which models are scored on."""
+        named = self._settings.public.items()
+        return tuple(part for key, value in named for part in (_option(key), value))
 
     async def _command(self, name: str, workspace: Workspace, *arguments: str) -> str:
         config = ("--config", str(workspace.operator))
@@ -176,3 +179,7 @@ class Demo:
 
     async def _pause(self) -> None:
         await self._clock.sleep_until(self._clock.now() + POLL_S)
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
