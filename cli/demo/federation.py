@@ -15,7 +15,6 @@ from cli.model_folder import read_model
 from cli.operator_client import OperatorClient
 from common.config import load_settings
 from common.errors import ConflictError
-from common.ids import RunId
 from common.protocol import RunState
 from common.wire import plan_from_bytes
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from common.clock import Clock
     from common.protocol import RunStatus
 
-RUN = RunId("demo")
 POLL_S = 0.1
 
 
@@ -59,6 +57,7 @@ class Demo:
         """Prepare to run `settings`, and to open the orchestrator's page in a browser."""
         self._open_page = open_page
         self._settings = settings
+        self._run = settings.run
         self._processes = processes
         self._progress = progress
         self._clock = clock
@@ -69,11 +68,13 @@ class Demo:
         with self._phase("start", "making keys and starting the processes"):
             workspace = prepare(folder, self._settings)
             await self._start(workspace)
-        with self._phase("train", "computing features, then training"):
+        with self._phase("train", "reading the data, then training"):
             status = await self._watch(workspace)
         with self._phase("score", "scoring the test split, writing the model"):
             await self._processes.wait("evaluator")
-            await self._command("export", workspace, "model", "export", RUN, "--out", str(out))
+            await self._command(
+                "export", workspace, "model", "export", self._run, "--out", str(out)
+            )
             status = await self._status(workspace)
         baselines = None
         if self._settings.is_compared:
@@ -105,9 +106,23 @@ class Demo:
             config = str(workspace.gateway(site))
             await begin(f"gateway-{site}", "gateway", "run", "--config", config)
         await self._command(
-            "start", workspace, "run", "start", "--plan", str(workspace.plan), "--run-id", RUN
+            "start",
+            workspace,
+            "run",
+            "start",
+            "--plan",
+            str(workspace.plan),
+            "--run-id",
+            self._run,
         )
-        watching = ("model", "evaluate", "--watch", RUN, "--config", str(workspace.operator))
+        watching = (
+            "model",
+            "evaluate",
+            "--watch",
+            self._run,
+            "--config",
+            str(workspace.operator),
+        )
         cache = ("--cache", str(workspace.evaluator_cache))
         task = ("--task", self._settings.reference)
         await begin("evaluator", "cli", *watching, *task, *self._public(), *cache)
@@ -140,7 +155,7 @@ class Demo:
     async def _follow(self, workspace: Workspace) -> RunStatus:
         last: RunStatus | None = None
         async with self._client(workspace) as client:
-            async for status, plan in client.follow_run(RUN):
+            async for status, plan in client.follow_run(self._run):
                 await self._progress.show(status, plan_from_bytes(plan))
                 last = status
         if last is None:
@@ -150,7 +165,7 @@ class Demo:
 
     async def _status(self, workspace: Workspace) -> RunStatus:
         async with self._client(workspace) as client:
-            return (await client.run(RUN))[0]
+            return (await client.run(self._run))[0]
 
     async def _baselines(self, workspace: Workspace) -> Baselines:
         sites = [

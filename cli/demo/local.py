@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.config import read_toml
 from common.errors import RequestError
+from common.ids import RunId
 from tasks.loading import load_task
 from tasks.plan_file import TaskTable, draft_plan
 from tasks.task import DataConfig, UnitNotCarried
@@ -47,6 +48,7 @@ class SitesDiffer(RequestError):
 class LocalFederation:
     """A plan, each site's data, and the public data that its models are scored on."""
 
+    run: RunId
     title: str
     plan: str  # plan.toml
     reference: str  # of the task
@@ -79,6 +81,7 @@ def own_federation(plan_file: Path, sites: Sequence[str], test: Path) -> LocalFe
     for split in ("dev", "test"):
         task.check(DataConfig(path=test, split=split), table.labels)
     return LocalFederation(
+        run=RunId(plan.name),
         title=plan.name,
         plan=plan_file.read_text(encoding="utf-8"),
         reference=table.reference,

@@ -9,6 +9,7 @@ import tomli_w
 
 from cli.demo.local import LocalFederation
 from common.errors import RequestError
+from common.ids import RunId
 from common.plan import Unit
 from tasks.ner.corpora import corpus_labels, corpus_sites, site_sizes
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFERENCE = "tasks.ner:TASK"
+RUN = RunId("demo")
 
 
 class TooManyGateways(RequestError):
@@ -97,6 +99,7 @@ class DemoSettings:
         if self.data_dir is not None:
             public["data_dir"] = str(self.data_dir)
         return LocalFederation(
+            run=RUN,
             title=self.corpus,
             plan=tomli_w.dumps(self.plan()),
             reference=REFERENCE,

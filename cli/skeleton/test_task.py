@@ -49,7 +49,7 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     before = TASK.loss(model, batch).sum().item()
     for _ in range(50):
         optimizer.zero_grad()
-        TASK.loss(model, batch).sum().backward()
+        TASK.loss(model, batch).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert TASK.loss(model, batch).sum().item() < before / 2
 
