@@ -19,8 +19,16 @@ from common.plan import Unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cli.demo.local import LocalFederation
     from cli.demo.result import DemoResult
-    from cli.demo.settings import DemoSettings
+
+ModelFolderOption = Annotated[Path, typer.Option(help="Folder for the trained model.")]
+KeepOption = Annotated[
+    Path | None, typer.Option(help="Keep keys, settings, state and logs in this new folder.")
+]
+OpenOption = Annotated[
+    bool, typer.Option("--open", help="Open the page in a browser, and keep it afterwards.")
+]
 
 
 def demo(  # noqa: PLR0913 - options of a command line
@@ -37,13 +45,9 @@ def demo(  # noqa: PLR0913 - options of a command line
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDGATE_DATA", help="Where corpora by name lie.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the trained model.")] = Path("model"),
-    keep: Annotated[
-        Path | None, typer.Option(help="Keep keys, settings, state and logs in this new folder.")
-    ] = None,
-    open_page: Annotated[  # noqa: FBT002 - an option of a command line
-        bool, typer.Option("--open", help="Open the page in a browser, and keep it afterwards.")
-    ] = False,
+    out: ModelFolderOption = Path("model"),
+    keep: KeepOption = None,
+    open_page: OpenOption = False,  # noqa: FBT002 - an option of a command line
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Train a private federation on this machine: an orchestrator, gateways, an evaluator.
@@ -62,11 +66,24 @@ def demo(  # noqa: PLR0913 - options of a command line
         privacy=DemoPrivacy(target_epsilon, delta, unit),
         data_dir=data_dir,
     )
+    run(settings.federation(), keep, out, partial(print_result, output), open_page=open_page)
+
+
+def run(
+    federation: LocalFederation,
+    keep: Path | None,
+    out: Path,
+    show: Callable[[DemoResult], None],
+    *,
+    open_page: bool,
+) -> None:
+    """Run a federation with its files in a folder that is kept or not, its model in `out`."""
     with _folder(keep) as folder:
-        asyncio.run(_run(settings, folder, out, partial(_print, output), open_page=open_page))
+        asyncio.run(_run(federation, folder, out, show, open_page=open_page))
 
 
-def _print(output: Format, result: DemoResult) -> None:
+def print_result(output: Format, result: DemoResult) -> None:
+    """Print what was found as a table or as an object."""
     if output is Format.JSON:
         emit_json(result)
     else:
@@ -85,7 +102,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 async def _run(
-    settings: DemoSettings,
+    federation: LocalFederation,
     folder: Path,
     out: Path,
     show: Callable[[DemoResult], None],
@@ -101,7 +118,7 @@ async def _run(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt)
     async with Processes(folder / "logs") as processes:
         with Progress(clock) as progress:
-            demo = Demo(settings, processes, progress, clock, open_page=open_page)
+            demo = Demo(federation, processes, progress, clock, open_page=open_page)
             result = await demo.run(folder, out)
         show(result)
         if open_page and sys.stdin.isatty():

@@ -33,6 +33,10 @@ def init(  # noqa: PLR0913 - options of a command line
     sampling_rate: Annotated[
         float, typer.Option(min=1e-6, max=1, help="Chance of each unit to be in a step.")
     ] = 0.8,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of a site's steps.")] = 25.0,
+    clipping_norm: Annotated[
+        float, typer.Option(min=1e-9, help="What one unit can move a step by.")
+    ] = 0.5,
 ) -> None:
     """Write a commented plan, by asking or by options; it passes `fedgate plan check`.
 
@@ -52,6 +56,8 @@ def init(  # noqa: PLR0913 - options of a command line
         rounds=rounds,
         target_epsilon=target_epsilon,
         sampling_rate=sampling_rate,
+        learning_rate=learning_rate,
+        clipping_norm=clipping_norm,
     )
     _write(draft, out)
     OUT.print(f"made {out}: see what it costs with `fedgate plan check {out}`", markup=False)

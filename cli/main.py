@@ -14,6 +14,7 @@ from cli import (
     backup_commands,
     doctor_command,
     enroll_commands,
+    new_commands,
     pki_commands,
     plan_key_commands,
     run_commands,
@@ -32,6 +33,7 @@ app.add_typer(enroll_commands.app, name="enroll")
 app.add_typer(plan_key_commands.app, name="plan")
 app.add_typer(audit_commands.app, name="audit")
 app.add_typer(web_commands.app, name="web")
+app.add_typer(new_commands.app, name="new")
 app.command("doctor")(doctor_command.doctor)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
@@ -45,11 +47,13 @@ if importlib.util.find_spec("torch") is not None:  # the orchestrator's image ha
         plan_commands,
         predict_command,
         push_command,
+        try_command,
     )
 
     app.add_typer(model_commands.app, name="model")
     app.command("demo")(demo_command.demo)
     app.command("init")(init_command.init)
+    app.command("try")(try_command.try_)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
 

@@ -236,9 +236,7 @@ def _print_scores(scores: Scores, data: DataConfig, output: Format) -> None:
     if output is Format.JSON:
         emit_json({"corpus": data.source, "split": data.split, **vars(scores)})
         return
-    OUT.print(
-        f"F1 {100 * scores.f1:.2f} on {data.source}, {data.split} ({scores.support} entities)"
-    )
+    OUT.print(f"F1 {100 * scores.f1:.2f} on {data.source}, {data.split} ({scores.support} in all)")
     for label, value in sorted(scores.per_label.items()):
         OUT.print(f"  {label} {100 * value:.2f}", markup=False)
 

@@ -36,6 +36,8 @@ class PlanDraft:
     rounds: int = 60
     target_epsilon: float = 8.0
     sampling_rate: float = 0.8
+    learning_rate: float = 25.0
+    clipping_norm: float = 0.5
     delta: float = 1e-5
 
     def text(self) -> str:
@@ -54,6 +56,8 @@ class PlanDraft:
             delta=self.delta,
             target_epsilon=self.target_epsilon,
             sampling_rate=self.sampling_rate,
+            learning_rate=self.learning_rate,
+            clipping_norm=self.clipping_norm,
             sites=sites,
         )
 
@@ -94,8 +98,8 @@ target_epsilon = {target_epsilon}  # no more than this, over all rounds, at each
 
 [hyperparameters]
 # noise_multiplier = 1.0  # unless it is given, the least that meets target_epsilon
-learning_rate = 25.0      # large, since clipped gradients are small
-clipping_norm = 0.5       # what one unit can move a step by
+learning_rate = {learning_rate}      # large, since clipped gradients are small
+clipping_norm = {clipping_norm}       # what one unit can move a step by
 sampling_rate = {sampling_rate}       # the chance of each unit to be in a step
 local_steps = 1           # private steps in a round; each costs privacy
 

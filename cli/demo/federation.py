@@ -15,7 +15,6 @@ from cli.model_folder import read_model
 from cli.operator_client import OperatorClient
 from common.config import load_settings
 from common.errors import ConflictError
-from common.ids import RunId
 from common.protocol import RunState
 from common.wire import plan_from_bytes
 
@@ -23,14 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cli.demo.local import LocalFederation
     from cli.demo.processes import Processes
     from cli.demo.progress import Progress
-    from cli.demo.settings import DemoSettings
     from cli.demo.workspace import Workspace
     from common.clock import Clock
     from common.protocol import RunStatus
 
-RUN = RunId("demo")
 POLL_S = 0.1
 
 
@@ -49,7 +47,7 @@ class Demo:
 
     def __init__(
         self,
-        settings: DemoSettings,
+        settings: LocalFederation,
         processes: Processes,
         progress: Progress,
         clock: Clock,
@@ -59,6 +57,7 @@ class Demo:
         """Prepare to run `settings`, and to open the orchestrator's page in a browser."""
         self._open_page = open_page
         self._settings = settings
+        self._run = settings.run
         self._processes = processes
         self._progress = progress
         self._clock = clock
@@ -69,14 +68,18 @@ class Demo:
         with self._phase("start", "making keys and starting the processes"):
             workspace = prepare(folder, self._settings)
             await self._start(workspace)
-        with self._phase("train", "computing features, then training"):
+        with self._phase("train", "reading the data, then training"):
             status = await self._watch(workspace)
         with self._phase("score", "scoring the test split, writing the model"):
             await self._processes.wait("evaluator")
-            await self._command("export", workspace, "model", "export", RUN, "--out", str(out))
+            await self._command(
+                "export", workspace, "model", "export", self._run, "--out", str(out)
+            )
             status = await self._status(workspace)
-        with self._phase("compare", "training without privacy and without the federation"):
-            baselines = await self._baselines(workspace)
+        baselines = None
+        if self._settings.is_compared:
+            with self._phase("compare", "training without privacy and without the federation"):
+                baselines = await self._baselines(workspace)
         _, card = read_model(out)
         return DemoResult.of(
             self._settings,
@@ -99,15 +102,30 @@ class Demo:
         begin = self._processes.start
         await begin("orchestrator", "orchestrator", "--config", str(workspace.orchestrator))
         connect(workspace, self._settings, await self._address(workspace))
-        for site in self._settings.sites:
+        for site in self._settings.data:
             config = str(workspace.gateway(site))
             await begin(f"gateway-{site}", "gateway", "run", "--config", config)
         await self._command(
-            "start", workspace, "run", "start", "--plan", str(workspace.plan), "--run-id", RUN
+            "start",
+            workspace,
+            "run",
+            "start",
+            "--plan",
+            str(workspace.plan),
+            "--run-id",
+            self._run,
         )
-        watching = ("model", "evaluate", "--watch", RUN, "--config", str(workspace.operator))
+        watching = (
+            "model",
+            "evaluate",
+            "--watch",
+            self._run,
+            "--config",
+            str(workspace.operator),
+        )
         cache = ("--cache", str(workspace.evaluator_cache))
-        await begin("evaluator", "cli", *watching, *self._corpus(), *cache)
+        task = ("--task", self._settings.reference)
+        await begin("evaluator", "cli", *watching, *task, *self._public(), *cache)
         async with self._client(workspace) as client:
             link, _ = await client.create_web_link()
         self._progress.phase(f"watch it: {link}")
@@ -137,7 +155,7 @@ class Demo:
     async def _follow(self, workspace: Workspace) -> RunStatus:
         last: RunStatus | None = None
         async with self._client(workspace) as client:
-            async for status, plan in client.follow_run(RUN):
+            async for status, plan in client.follow_run(self._run):
                 await self._progress.show(status, plan_from_bytes(plan))
                 last = status
         if last is None:
@@ -147,24 +165,24 @@ class Demo:
 
     async def _status(self, workspace: Workspace) -> RunStatus:
         async with self._client(workspace) as client:
-            return (await client.run(RUN))[0]
+            return (await client.run(self._run))[0]
 
     async def _baselines(self, workspace: Workspace) -> Baselines:
         sites = [
             argument
-            for site in self._settings.sites
+            for site in self._settings.data
             for argument in ("--site", f"{site}={workspace.gateway_state(site) / 'features'}")
         ]
         labels = [part for label in self._settings.labels for part in ("--label", label)]
         cache = ("--cache", str(workspace.evaluator_cache))
-        arguments = ("model", "baselines", *self._corpus(), *sites, *labels, *cache)
+        arguments = ("model", "baselines", *self._public(), *sites, *labels, *cache)
         output = await self._processes.run("baselines", "cli", *arguments, "--format", "json")
         return Baselines.model_validate(json.loads(output))
 
-    def _corpus(self) -> tuple[str, ...]:
-        named = ("--corpus", self._settings.corpus)
-        folder = self._settings.data_dir
-        return named if folder is None else (*named, "--data-dir", str(folder))
+    def _public(self) -> tuple[str, ...]:
+        """Return the options that name the data which models are scored on."""
+        named = self._settings.public.items()
+        return tuple(part for key, value in named for part in (_option(key), value))
 
     async def _command(self, name: str, workspace: Workspace, *arguments: str) -> str:
         config = ("--config", str(workspace.operator))
@@ -176,3 +194,7 @@ class Demo:
 
     async def _pause(self) -> None:
         await self._clock.sleep_until(self._clock.now() + POLL_S)
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

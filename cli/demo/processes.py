@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 10.0
 TAIL_LINES = 15
+PYTHON = (sys.executable, "-P", "-m")  # what lies in the user's folder hides no module of ours
 
 
 class ProcessDied(UnavailableError):
@@ -49,8 +50,7 @@ class Processes:
         """Start `python -m …`; it gets no signal of the terminal but only ours."""
         with self._log(name).open("ab") as log:
             self._running[name] = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
+                *PYTHON,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -63,8 +63,7 @@ class Processes:
         """Run `python -m …` to its end; return what it printed, raise ProcessDied if it fails."""
         with self._log(name).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
+                *PYTHON,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -12,7 +12,7 @@ from common.console import OUT, emit_table
 from common.plan import Relation, Unit
 
 if TYPE_CHECKING:
-    from cli.demo.settings import DemoSettings
+    from cli.demo.local import LocalFederation
     from cli.model_card import ModelCard
     from common.protocol import RunStatus
 
@@ -31,12 +31,12 @@ class DemoResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    corpus: str
+    corpus: str  # or the plan's name
     sites: tuple[str, ...]
     rounds: int
     f1: float  # of the private federation on the public test split, fraction
     f1_dev: float
-    f1_pooled_not_private: float
+    f1_pooled_not_private: float | None  # None: it was compared with nothing
     f1_alone_not_private: dict[str, float]
     epsilon: float | None  # the largest over the gateways, PLD
     epsilon_per_gateway: dict[str, float | None]
@@ -53,23 +53,23 @@ class DemoResult(BaseModel):
     @classmethod
     def of(
         cls,
-        settings: DemoSettings,
+        settings: LocalFederation,
         status: RunStatus,
         card: ModelCard,
         *,
-        baselines: Baselines,
+        baselines: Baselines | None,
         phases: dict[str, float],
         path: Path,
     ) -> DemoResult:
         """Gather the result from what each process reported."""
         fields: dict[str, Any] = {
-            "corpus": settings.corpus,
-            "sites": settings.sites,
+            "corpus": settings.title,
+            "sites": tuple(settings.data),
             "rounds": status.published_round,
             "f1": card.scores["test"],
             "f1_dev": card.scores["dev"],
-            "f1_pooled_not_private": baselines.pooled,
-            "f1_alone_not_private": baselines.alone,
+            "f1_pooled_not_private": baselines.pooled if baselines else None,
+            "f1_alone_not_private": baselines.alone if baselines else {},
             "epsilon": card.epsilon,
             "epsilon_per_gateway": {g.gateway: g.epsilon for g in card.gateways},
             "delta": card.delta,
@@ -86,10 +86,15 @@ class DemoResult(BaseModel):
 
     def print(self) -> None:
         """Print the tables."""
+        pooled = self.f1_pooled_not_private
         alone = sorted(self.f1_alone_not_private.items(), key=lambda item: -item[1])
         rows = [
             ("federation, private", _points(self.f1), _epsilon(self.epsilon)),
-            ("all data in one place, not private", _points(self.f1_pooled_not_private), "none"),
+            *(
+                []
+                if pooled is None
+                else [("all data in one place, not private", _points(pooled), "none")]
+            ),
             *((f"{site} alone, not private", _points(f1), "none") for site, f1 in alone),
         ]
         emit_table(f"{self.corpus}: F1 on the public test split", ("run", "F1", "epsilon"), rows)

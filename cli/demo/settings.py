@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import tomli_w
+
+from cli.demo.local import LocalFederation
 from common.errors import RequestError
+from common.ids import RunId
 from common.plan import Unit
 from tasks.ner.corpora import corpus_labels, corpus_sites, site_sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+REFERENCE = "tasks.ner:TASK"
+RUN = RunId("demo")
 
 
 class TooManyGateways(RequestError):
@@ -86,12 +93,28 @@ class DemoSettings:
     delta: float
     data_dir: Path | None
 
+    def federation(self) -> LocalFederation:
+        """Return all that has to be known to run it on this machine."""
+        public = {"corpus": self.corpus}
+        if self.data_dir is not None:
+            public["data_dir"] = str(self.data_dir)
+        return LocalFederation(
+            run=RUN,
+            title=self.corpus,
+            plan=tomli_w.dumps(self.plan()),
+            reference=REFERENCE,
+            labels=self.labels,
+            data={site: {**public, "site": site} for site in self.sites},
+            public=public,
+            epsilon_budget=self.target_epsilon,
+        )
+
     def plan(self) -> dict[str, Any]:
         """Return the tables of `plan.toml`; the noise is found from the target."""
         recipe = self.recipe
         return {
             "name": f"demo-{self.corpus}",
-            "task": {"reference": "tasks.ner:TASK", "labels": list(self.labels)},
+            "task": {"reference": REFERENCE, "labels": list(self.labels)},
             "rounds": {"count": self.rounds, "quorum": len(self.sites), "deadline_s": 120.0},
             "privacy": {
                 "unit": str(self.unit),

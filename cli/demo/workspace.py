@@ -14,7 +14,7 @@ from common.tls import Role
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cli.demo.settings import DemoSettings
+    from cli.demo.local import LocalFederation
 
 FEDERATION = "demo"
 
@@ -64,14 +64,14 @@ class Workspace:
         return self.folder / f"gateway-{site}"
 
 
-def prepare(folder: Path, settings: DemoSettings) -> Workspace:
+def prepare(folder: Path, settings: LocalFederation) -> Workspace:
     """Make keys, the orchestrator's settings and the plan."""
     workspace = Workspace(folder)
     pki.init(folder / "pki", FEDERATION)
     _issue(workspace, Role.ORCHESTRATOR, "orchestrator")
     _issue(workspace, Role.OPERATOR, "operator")
     make_signing_key(workspace.signing, "operator")
-    for site in settings.sites:
+    for site in settings.data:
         _issue(workspace, Role.GATEWAY, site)
     tables = {
         "federation": FEDERATION,
@@ -81,32 +81,27 @@ def prepare(folder: Path, settings: DemoSettings) -> Workspace:
         "web": {"address": "127.0.0.1:0"},
     }
     workspace.orchestrator.write_text(tomli_w.dumps(tables), encoding="utf-8")
-    workspace.plan.write_text(tomli_w.dumps(settings.plan()), encoding="utf-8")
+    workspace.plan.write_text(settings.plan, encoding="utf-8")
     return workspace
 
 
-def connect(workspace: Workspace, settings: DemoSettings, address: str) -> None:
+def connect(workspace: Workspace, settings: LocalFederation, address: str) -> None:
     """Write the settings of those who call the orchestrator at `address`."""
     signing_key = str(workspace.signing / KEY_FILE)
     operator = {"address": address, "signing_key": signing_key, "tls": _tls(workspace, "operator")}
     workspace.operator.write_text(tomli_w.dumps(operator), encoding="utf-8")
-    for site in settings.sites:
+    for site in settings.data:
         tables = {
             "address": address,
             "state": str(workspace.gateway_state(site)),
             "data_set": site,
             "tls": _tls(workspace, site),
             "trust": {"plan_keys": str(workspace.signing / PUBLIC_FILE)},
-            "task": {"reference": "tasks.ner:TASK", "labels": list(settings.labels)},
-            "data": _data(settings, site),
-            "policy": {"epsilon_budget": settings.target_epsilon},
+            "task": {"reference": settings.reference, "labels": list(settings.labels)},
+            "data": dict(settings.data[site]),
+            "policy": {"epsilon_budget": settings.epsilon_budget},
         }
         workspace.gateway(site).write_text(tomli_w.dumps(tables), encoding="utf-8")
-
-
-def _data(settings: DemoSettings, site: str) -> dict[str, str]:
-    named = {"corpus": settings.corpus, "site": site}
-    return named if settings.data_dir is None else {**named, "data_dir": str(settings.data_dir)}
 
 
 def _issue(workspace: Workspace, role: Role, name: str) -> None:

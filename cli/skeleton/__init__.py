@@ -1,0 +1,1 @@
+"""What `fedgate new task` writes: a whole task, and its tests, to be changed."""
