@@ -64,7 +64,8 @@ class GatewayConfig(FileSettings):
 
     address: Addresses  # of the orchestrator, or of several of which one leads
     state: Path = Path("state/gateway")  # ledger, kept updates, cached features
-    data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # by the ledger
+    data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"
+    """What the ledger calls these data: all that was ever spent on them is counted under it."""
     tls: TlsFiles
     trust: Trust = Field(default=None, validate_default=True)  # whose plans are obeyed
     task: TaskChoice

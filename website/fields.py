@@ -11,7 +11,9 @@ import annotated_types
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from common.config import HOST_AND_PORT
 from common.hyperparameters import Range
+from common.ids import NAME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,10 @@ _KINDS = {
     Path: "path",
     SecretStr: "text",
     Range: "`{ minimum = ..., maximum = ... }`",
+}
+PATTERNS = {
+    NAME_PATTERN: "`a-z`, `0-9`, `.` and `-`; at most 63",
+    HOST_AND_PORT: "`host:port`",
 }
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
@@ -71,7 +77,7 @@ def _bound(constraint: Any, of: str) -> Iterator[str]:
     if isinstance(constraint, annotated_types.MaxLen):
         yield f"at most {constraint.max_length} {of}"
     if getattr(constraint, "pattern", None):
-        yield f"`{constraint.pattern}`"
+        yield PATTERNS.get(constraint.pattern, f"`{constraint.pattern}`")
 
 
 def _constraints(field: FieldInfo) -> Iterator[Any]:

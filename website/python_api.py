@@ -4,8 +4,7 @@ from __future__ import annotations
 
 _PRIVATE_STEP = """# `private_step`
 
-Private training of a plain torch module, without a federation;
-[how to use it](../how-to/train-a-torch-model-privately.md).
+[How to use it](../how-to/train-a-torch-model-privately.md), without a federation.
 
 ::: private_step
 """
