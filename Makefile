@@ -27,11 +27,13 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pi
 	--no-emit-find-links --no-emit-options --unsafe-package torch \
 	--unsafe-package sentence-transformers -c requirements/torch.txt $(UPGRADE)
 
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
 BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py requirements \
 	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover beside planted bench \
+.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover beside planted docs docs-serve bench \
 	bench-competitors demo up down wheels sbom lock check clean
 
 help:  ## list these tasks
@@ -92,6 +94,12 @@ cover: $(READY) $(GENERATED)  ## branch coverage by unit, service and golden tes
 beside: $(READY) $(GENERATED)  ## the tests that `make cover` leaves out
 	$(MAKE) test TESTS="$(BESIDE)"
 
+docs: $(READY) $(GENERATED)  ## build the site of docs/ in build/site/, strictly
+	$(MKDOCS) build --strict
+
+docs-serve: $(READY) $(GENERATED)  ## show that site on 127.0.0.1:8000 while you write
+	$(MKDOCS) serve
+
 planted: $(READY) $(GENERATED)  ## plant known mistakes in the code; the tests must find each
 	$(BIN)/python -m tests.planted
 
@@ -122,7 +130,7 @@ sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json,
 	cat requirements/gateway.txt requirements/torch.txt | $(BOM) -o dist/sbom/gateway.cdx.json -
 
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra gateway --extra ner --extra otel --extra postgresql --extra dev \
+	$(COMPILE) --extra gateway --extra ner --extra otel --extra postgresql --extra docs --extra dev \
 		-o requirements/lock.txt pyproject.toml requirements/build.in
 	$(COMPILE) -c requirements/lock.txt -o requirements/build.txt requirements/build.in
 	$(COMPILE) -c requirements/lock.txt --extra postgresql \

@@ -54,7 +54,7 @@ class UpdateNorm(BaseModel):
 
     model_config = _FROZEN
 
-    mode: NormMode = NormMode.MEDIAN
+    mode: NormMode = NormMode.MEDIAN  # where the bound comes from
     bound: Annotated[float, Field(gt=0)] | None = None  # in the units of the weights; fixed only
     factor: Annotated[float, Field(ge=1, le=10)] = FACTOR  # times the median
 
@@ -83,8 +83,8 @@ class Reputation(BaseModel):
 
     model_config = _FROZEN
 
-    watch: Annotated[float, Field(gt=0, le=1)] = 0.3
-    quarantine: Annotated[float, Field(gt=0)] = 0.6  # above 1: nobody is ever set aside
+    watch: Annotated[float, Field(gt=0, le=1)] = 0.3  # score from which on a gateway is watched
+    quarantine: Annotated[float, Field(gt=0)] = 0.6  # score; above 1: nobody is set aside
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
 
 
-_HOST_AND_PORT = r".+:\d+$"
+HOST_AND_PORT = r".+:\d+$"
 
 
 def _are_addresses(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
     several = (given,) if isinstance(given, str) else given
-    if not several or not all(re.fullmatch(_HOST_AND_PORT, each) for each in several):
+    if not several or not all(re.fullmatch(HOST_AND_PORT, each) for each in several):
         msg = "must be host:port, or a list of such"
         raise ValueError(msg)
     return given
 
 
-Address = Annotated[str, Field(pattern=_HOST_AND_PORT)]
+Address = Annotated[str, Field(pattern=HOST_AND_PORT)]
 Addresses = Annotated[str | tuple[str, ...], AfterValidator(_are_addresses)]  # in their order
 
 

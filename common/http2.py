@@ -24,10 +24,9 @@ class Http2Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keepalive_s: Annotated[float, Field(ge=1)] = 10.0  # silence after which a peer is asked
-    ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # and how long it has to answer
-    # of each stream that comes in: bandwidth times round trip, or the link is not filled; HTTP/2
-    # knows no window of 2 GiB
-    window_mib: Annotated[float, Field(ge=1 / 16, le=1024)] = 0.5
+    ping_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # that it has to answer
+    window_mib: Annotated[float, Field(ge=1 / 16, le=1024)] = 0.5  # HTTP/2 knows none of 2 GiB
+    """Of each stream that comes in: bandwidth times round trip, or the link is not filled."""
 
     def client_options(self) -> Options:
         """Return gRPC's settings of a channel.

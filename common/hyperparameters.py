@@ -34,12 +34,12 @@ class Hyperparameters(BaseModel):
 
     model_config = FROZEN
 
-    learning_rate: Positive
+    learning_rate: Positive  # large, where clipped gradients are small
     clipping_norm: Positive  # C, L2, in gradient units; the first one where it adapts
     noise_multiplier: Positive  # sigma, of all that a step releases: what the ledger books
     sampling_rate: Rate  # q: probability that an example is in a step's batch
     local_steps: Steps  # private steps a round
-    optimizer: Optimizer = Optimizer.SGD
+    optimizer: Optimizer = Optimizer.SGD  # what steps once the noise is in
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # SGD only
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW only, decoupled
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # local steps of linear warm-up, each round
@@ -104,8 +104,8 @@ class Range(BaseModel):
 
     model_config = FROZEN
 
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = None  # least that may be given; None: no least
+    maximum: float | None = None  # most that may be given; None: no most
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Self:

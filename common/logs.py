@@ -18,8 +18,8 @@ class LogSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    style: Literal["text", "json"] = "text"
-    verbose: bool = False
+    style: Literal["text", "json"] = "text"  # for people, or one JSON object a line
+    verbose: bool = False  # what helps to find a mistake, too
 
 
 def configure(style: Literal["text", "json"] = "text", *, verbose: bool = False) -> None:

@@ -69,7 +69,7 @@ class Participant(BaseModel):
 
     model_config = FROZEN
 
-    gateway: Name
+    gateway: Name  # as in its certificate
     declared_units: Annotated[int, Field(gt=0)]  # of the plan's unit; public, never a live count
 
 
@@ -78,9 +78,9 @@ class Privacy(BaseModel):
 
     model_config = FROZEN
 
-    unit: Unit = Unit.EXAMPLE
-    relation: Relation = Relation.ADD_OR_REMOVE_ONE
-    delta: Annotated[float, Field(gt=0, lt=1)]
+    unit: Unit = Unit.EXAMPLE  # what is protected as a whole
+    relation: Relation = Relation.ADD_OR_REMOVE_ONE  # which data sets are neighbours
+    delta: Annotated[float, Field(gt=0, lt=1)]  # that every epsilon of the run is stated at
     target_epsilon: Annotated[float, Field(gt=0)]  # at the bounds: no override passes it
 
 
@@ -89,9 +89,9 @@ class ServerOptimizer(BaseModel):
 
     model_config = FROZEN
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Schedule = Schedule.CONSTANT
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0  # of the server, times the average
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the server, over published rounds
+    schedule: Schedule = Schedule.CONSTANT  # of the server's rate, over published rounds
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0  # linear: last rate over the first
     tail_average: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of rounds averaged at the end
 
@@ -110,7 +110,7 @@ class Rounds(BaseModel):
     maximum: Annotated[int, Field(gt=0, le=200_000)]  # rounds to open, abandoned ones included
     quorum: Annotated[int, Field(gt=0)]  # updates without which no round is published
     deadline_s: Annotated[float, Field(gt=0, le=604_800)]  # from opening, on a monotonic clock
-    when_abandoned: WhenAbandoned = WhenAbandoned.RETRY
+    when_abandoned: WhenAbandoned = WhenAbandoned.RETRY  # what follows a round without quorum
     target: Annotated[int, Field(gt=0)] | None = None  # updates that close a round; None: all
     over_selection: Annotated[int, Field(ge=0)] = 0  # gateways invited beyond the target
     minimum_sites: Annotated[int, Field(ge=0)] = 0  # that must be connected for a round to open
@@ -176,11 +176,11 @@ class Plan(BaseModel):
 
     model_config = FROZEN
 
-    name: Name
+    name: Name  # for people
     task: TaskSpec
     initial_weights: Digest
     participants: Annotated[tuple[Participant, ...], Field(min_length=1, max_length=10_000)]
-    weighting: Weighting = Weighting.DECLARED_UNITS
+    weighting: Weighting = Weighting.DECLARED_UNITS  # what a gateway counts in the average
     rounds: Rounds
     privacy: Privacy
     hyperparameters: Hyperparameters  # the federation's defaults
@@ -189,7 +189,8 @@ class Plan(BaseModel):
     server: ServerOptimizer = ServerOptimizer()
     # left out where it is the default, so that plans of before keep their bytes and their names
     wire_format: Annotated[WireFormat, Field(exclude_if=_is_float32)] = WireFormat.FLOAT32
-    keep_updates: Annotated[bool, Field(exclude_if=not_)] = False  # at the orchestrator
+    """How an update's values are written: four, two or about one byte each."""
+    keep_updates: Annotated[bool, Field(exclude_if=not_)] = False  # on the orchestrator's disk
     update_norm: Annotated[UpdateNorm, Field(exclude_if=is_plain)] = PLAIN
     reputation: Annotated[Reputation | None, Field(exclude_if=not_)] = None  # None: none is kept
 

@@ -34,9 +34,9 @@ class TaskChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str = "tasks.ner:TASK"  # "module:attribute" or "file.py:attribute"
-    # all that the data may carry; a plan is compared with this public statement, never with rows,
-    # so that a refusal says nothing of them
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """All that the data may carry; a plan is compared with this public statement, never with rows,
+    so that a refusal says nothing of them."""
 
 
 def _needed(given: object) -> object:
@@ -64,17 +64,18 @@ class GatewayConfig(FileSettings):
 
     address: Addresses  # of the orchestrator, or of several of which one leads
     state: Path = Path("state/gateway")  # ledger, kept updates, cached features
-    data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"  # ledger's name
+    data_set: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = "default"
+    """What the ledger calls these data: all that was ever spent on them is counted under it."""
     tls: TlsFiles
     trust: Trust = Field(default=None, validate_default=True)  # whose plans are obeyed
     task: TaskChoice
     data: DataConfig
     policy: Policy
     hyperparameters: Overrides = Overrides()  # this gateway's own, over what the plan gives it
-    gradients: GradientsBy = GradientsBy.ONE_BACKWARD  # how they are clipped one by one
+    gradients: GradientsBy = GradientsBy.ONE_BACKWARD  # how each one's is clipped
     device: Device = Device.AUTO  # where it trains: a GPU where torch finds one, else the processor
     micro_batch: Annotated[int, Field(gt=0)] = 64  # records that are worked on at once
-    threads: Annotated[int, Field(gt=0)] = 1  # for training
+    threads: Annotated[int, Field(gt=0)] = 1  # of the processor, for training
     http2: Http2Settings = Http2Settings()
     log: LogSettings = LogSettings()
     metrics: SiteMetrics | None = None  # None: no figures are served

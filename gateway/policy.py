@@ -40,8 +40,8 @@ class Policy(BaseModel):
     model_config = FROZEN
 
     epsilon_budget: Positive  # for everything ever trained on a data set, at delta_ceiling
-    delta_ceiling: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise_multiplier_floor: Positive | None = None
+    delta_ceiling: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # most that a plan may state
+    noise_multiplier_floor: Positive | None = None  # least that is trained with; None: no floor
     allow_kept_updates: bool = False  # on the orchestrator's disk, beyond the round
 
     @property

@@ -26,24 +26,24 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
-    max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB
+    max_update_bytes: Annotated[int, Field(gt=0)] = 4 * GIB  # of a gateway, for one round
+    max_weights_bytes: Annotated[int, Field(gt=0)] = 4 * GIB  # of an operator, for a run to begin
     max_runs_mib: Annotated[int, Field(gt=0)] | None = None  # beyond it no run starts; None: any
 
     # of one caller, by the name in its certificate
-    requests_per_s: Annotated[float, Field(gt=0)] = 50.0  # for long
-    requests_at_once: Annotated[int, Field(ge=1)] = 200  # after a pause
-    streams: Annotated[int, Field(ge=1)] = 64  # calls under way, Watch among them
+    requests_per_s: Annotated[float, Field(gt=0)] = 50.0  # of one caller, for long
+    requests_at_once: Annotated[int, Field(ge=1)] = 200  # of one caller, after a pause
+    streams: Annotated[int, Field(ge=1)] = 64  # one caller's calls under way, Watch among them
     uploads: Annotated[int, Field(ge=1)] = 4  # of these, calls that bring a body
     bodies_per_round: Annotated[int, Field(ge=2)] = 16  # so many times its update, repeats counted
 
     # of all callers together
     in_flight_mib: Annotated[int, Field(ge=32)] = 2048  # bodies on their way in or out, in memory
     disk_reserve_mib: Annotated[int, Field(ge=0)] = 256  # that no body may take from the disks
-    connections: Annotated[int, Field(ge=1)] = 4096
+    connections: Annotated[int, Field(ge=1)] = 4096  # of all callers together
 
     # of one connection
-    streams_per_connection: Annotated[int, Field(ge=1)] = 100
+    streams_per_connection: Annotated[int, Field(ge=1)] = 100  # calls under way on one
     handshake_s: Annotated[float, Field(gt=0)] = 10.0  # for TLS and the beginning of HTTP/2
     first_message_s: Annotated[float, Field(gt=0)] = 30.0  # from the call's headers on
 
@@ -140,8 +140,8 @@ class Enrolment(BaseModel):
     advertised: Address | None = None  # as tokens name it; None: `address`
     certificate: Path  # of the intermediate authority, PEM
     key: Path  # its private key, PEM
-    gateway_days: Annotated[float, Field(gt=0, le=90)] = 7.0
-    member_days: Annotated[float, Field(gt=0, le=90)] = 30.0  # people's certificates
+    gateway_days: Annotated[float, Field(gt=0, le=90)] = 7.0  # that a gateway's is valid
+    member_days: Annotated[float, Field(gt=0, le=90)] = 30.0  # that a person's is
 
     def lifetime(self, role: Role) -> timedelta:
         """Return how long a certificate for `role` is valid."""

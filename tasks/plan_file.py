@@ -51,8 +51,8 @@ class TaskTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reference: str = "tasks.ner:TASK"
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    reference: str = "tasks.ner:TASK"  # "module:attribute" or "file.py:attribute"
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]  # all that any site's data may carry
 
 
 def read_plan(path: Path) -> tuple[Plan, Weights]:

@@ -32,7 +32,7 @@ class DataConfig(BaseModel):
     site: str | None = None  # whose rows; None: all rows
     path: Path | None = None  # the user's own file
     data_dir: Path | None = None  # where corpora that are not shipped lie
-    split: Literal["train", "dev", "test"] = "train"
+    split: Literal["train", "dev", "test"] = "train"  # which of its splits is read
 
     @model_validator(mode="after")
     def _names_one_source(self) -> Self:
