@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,59 +14,27 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common.errors import (
-    ConflictError,
-    FederationError,
-    LimitReached,
-    NotFound,
-    PermissionRefused,
-    UnavailableError,
-)
+from common.errors import FederationError
+from common.web.answers import NoSuchPage, Sealed, answered_headers, status_of
+from common.web.pages import STATIC
+from common.web.stream import changes
 from orchestrator.callers import Unauthenticated
 from orchestrator.web.pages import page
-from orchestrator.web.stream import changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from common.web.stream import Follow
     from orchestrator.web.site import Site
-    from orchestrator.web.stream import Follow
 
 log = structlog.get_logger()
 
-STATUS: Mapping[type[FederationError], int] = {  # the nearest ancestor counts
-    Unauthenticated: 401,
-    PermissionRefused: 403,
-    NotFound: 404,
-    ConflictError: 409,
-    LimitReached: 429,
-    UnavailableError: 503,
-    FederationError: 400,
-}
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",  # with less, browsers hide from us where a form comes from
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
-}
+STATUS = {Unauthenticated: 401}
 NOT_FOUND = 404
-STATIC = Path(__file__).parent / "static"
-
-
-class NoSuchPage(NotFound):
-    """An address leads nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__("there is no such page here: begin with the list of runs")
+BUG = "the orchestrator has a bug; its log says more"
 
 
 def app_of(site: Site) -> ASGIApp:
@@ -91,7 +58,7 @@ def app_of(site: Site) -> ASGIApp:
     refused = partial(_refused, site)
     return Starlette(
         routes=routes,
-        middleware=[Middleware(_Sealed)],
+        middleware=[Middleware(Sealed, broken=HTMLResponse(page("signed_out", problem=BUG), 500))],
         exception_handlers={FederationError: refused, HTTPException: partial(_astray, site)},
     )
 
@@ -109,11 +76,8 @@ async def _astray(site: Site, request: Request, error: Exception) -> Response:
 
 async def _refused(site: Site, request: Request, error: Exception) -> Response:
     """Answer with the sentence of an error; who is not signed in sees how to be, no more."""
-    code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    code, headers = status_of(error, STATUS), answered_headers(error)
     log.info("page_refused", path=request.url.path, reason=type(error).__name__)
-    headers = {"cache-control": "no-store"}
-    if isinstance(error, LimitReached):
-        headers["retry-after"] = str(max(1, round(error.wait_s)))
     try:
         site.guard.session(request)
     except FederationError:
@@ -145,36 +109,3 @@ class _Events:
             if not has_begun:
                 raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class _Sealed:
-    """Puts the headers on every answer, and answers for what is broken here."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        has_begun = False
-
-        async def sealed(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                own = message.setdefault("headers", [])
-                own.extend((name.encode(), value.encode()) for name, value in HEADERS.items())
-                if not any(name == b"cache-control" for name, _ in own):
-                    own.append((b"cache-control", b"no-store" if _is_page(scope) else b"no-cache"))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sealed)
-        except Exception:
-            log.exception("bug", path=scope["path"])
-            if not has_begun:
-                text = "the orchestrator has a bug; its log says more"
-                await HTMLResponse(page("signed_out", problem=text), 500)(scope, receive, sealed)
-
-
-def _is_page(scope: Scope) -> bool:
-    return not scope["path"].startswith("/static/")

@@ -19,6 +19,7 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "common.key_files.read_pair": "ends a renewal that a crash cut short: test_renewal.py",
     "common.key_files.replace_pair": "a renewal, cut short at each rename: test_renewal.py",
     "common.key_files.write_new": "a command, refused where a file is: test_enrolment.py",
+    "common.web.answers.Sealed.__call__": "headers of an answer, no file",
     "common.tracing.tracing": "no file: `create` makes what a resource says of itself",
     "common.wire_operator.status_to_proto": "a message, no file",
     "gateway.audit_heads.accept": "a command: test_audit_heads.py",
@@ -42,7 +43,6 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "orchestrator.roster.Roster.revoke": "one transaction: test_revocation.py",
     "orchestrator.operations.Operations.start_run": "calls `create` of the runs, no file",
     "orchestrator.uploads.Upload.keep": "only where a plan asks for it: test_kill_kept.py",
-    "orchestrator.web.app._Sealed.__call__": "headers of an answer, no file",
     "orchestrator.web.server.serving_page": "an address, where there is a page: test_page.py",
 }
 
