@@ -10,29 +10,25 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.errors import FederationError
 from common.web.answers import NoSuchPage, Sealed, answered_headers, status_of
 from common.web.pages import STATIC
-from common.web.stream import changes
+from common.web.stream import Events
 from orchestrator.callers import Unauthenticated
 from orchestrator.web.pages import page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from starlette.types import ASGIApp
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from common.web.stream import Follow
     from orchestrator.web.site import Site
 
 log = structlog.get_logger()
 
-STATUS = {Unauthenticated: 401}
+STATUS: dict[type[Exception], int] = {Unauthenticated: 401}
 NOT_FOUND = 404
 BUG = "the orchestrator has a bug; its log says more"
 
@@ -41,9 +37,9 @@ def app_of(site: Site) -> ASGIApp:
     """Return the application that shows `site`."""
     routes = [
         Route("/", site.runs),
-        Route("/events", _Events(site.following_runs)),
+        Route("/events", Events(site.following_runs, Unauthenticated)),
         Route("/runs/{run_id}", site.run),
-        Route("/runs/{run_id}/events", _Events(site.following_run)),
+        Route("/runs/{run_id}/events", Events(site.following_run, Unauthenticated)),
         Route("/runs/{run_id}/rounds", site.rounds),
         Route("/runs/{run_id}/model.json", site.card),
         Route("/runs/{run_id}/model.md", site.card),
@@ -84,28 +80,3 @@ async def _refused(site: Site, request: Request, error: Exception) -> Response:
         return HTMLResponse(page("signed_out", problem=str(error)), code, headers)
     name = "signed_out" if isinstance(error, Unauthenticated) else "problem"
     return HTMLResponse(page(name, problem=str(error)), code, headers)
-
-
-class _Events:
-    """Answers with server-sent events, for as long as who follows them may."""
-
-    def __init__(self, following: Callable[[Request], AbstractAsyncContextManager[Follow]]) -> None:
-        self._following = following
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what changes; a refusal in between ends it, and the next request hears why."""
-        has_begun = False
-
-        async def noting(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            async with self._following(Request(scope, receive)) as follow:
-                answer = StreamingResponse(changes(follow), media_type="text/event-stream")
-                await answer(scope, receive, noting)
-        except Unauthenticated:
-            if not has_begun:
-                raise
-            await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.protocol import Effective, Refusal
+from common.protocol import Effective, Refusal, RefusalReason
 from common.renyi import epsilon_renyi
 from common.tls import identity_of
 from common.web.values import values_in_force
@@ -130,10 +130,17 @@ def _answered(state: Round, name: GatewayId) -> Place | None:
     if name in state.refused:
         return Place("refused", "bad", words(state.refused[name].reason))
     if name in state.declined:
-        return Place("declined", "bad")
+        return _declined(state.declined[name])
     if name in state.lost:
         return Place("late", "bad", "lost in a restart, did not come again")
     return None
+
+
+def _declined(reason: RefusalReason) -> Place:
+    """Return how a round that will not be trained is shown: a pause is people's, no fault."""
+    if reason is RefusalReason.PAUSED:
+        return Place("paused", "quiet", "by the people of the site")
+    return Place("declined", "bad", words(reason))
 
 
 def _reason(refusal: Refusal) -> str:

@@ -73,7 +73,8 @@ def seen(
         (seen(replace(OPEN, received={A: UPDATE})), "in"),
         (seen(replace(OPEN, set_aside={A: UPDATE})), "set aside"),
         (seen(replace(OPEN, refused={A: Refused(UPDATE, UpdateRefusalReason.NORM)})), "refused"),
-        (seen(replace(OPEN, declined=frozenset({A}))), "declined"),
+        (seen(replace(OPEN, declined={A: RefusalReason.FAILED})), "declined"),
+        (seen(replace(OPEN, declined={A: RefusalReason.PAUSED})), "paused"),
         (seen(replace(OPEN, lost=frozenset({A}))), "late"),
         (seen(replace(OPEN, phase=Phase.CLOSED)), "late"),
         (seen(replace(OPEN, target=1, received={B: UPDATE})), "not needed"),
@@ -141,7 +142,8 @@ def test_what_a_gateway_trains_with_is_not_told_before_it_has_accepted():
 
 
 def test_a_round_says_how_many_are_in_and_how_long_it_waits():
-    state = replace(OPEN, invited=frozenset({A, B}), received={A: UPDATE}, declined=frozenset({B}))
+    declined = {B: RefusalReason.FAILED}
+    state = replace(OPEN, invited=frozenset({A, B}), received={A: UPDATE}, declined=declined)
     assert (
         view.round_line(seen(state))
         == "collecting: 1 of 2 updates in, quorum 1, 1 declined, 30 s left"
