@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -33,6 +34,14 @@ def _are_addresses(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 Address = Annotated[str, Field(pattern=HOST_AND_PORT)]
 Addresses = Annotated[str | tuple[str, ...], AfterValidator(_are_addresses)]  # in their order
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, and nobody else's to call."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class SettingsInvalid(RequestError):

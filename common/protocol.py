@@ -55,6 +55,7 @@ class RefusalReason(StrEnum):
     KEPT_UPDATES = "kept_updates"
     PLAN_UNTRUSTED = "plan_untrusted"
     PLAN_SIGNATURE = "plan_signature"
+    PAUSED = "paused"
 
 
 class WaitReason(StrEnum):

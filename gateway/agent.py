@@ -43,7 +43,7 @@ from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
 from gateway.record_watch import sealed_after
 from gateway.transfers import fetch, send
-from gateway.watching import Outcome, Phase, Several
+from gateway.watching import Answered, Outcome, Phase, Several
 from gateway.workshop import FAILURES
 
 if TYPE_CHECKING:
@@ -290,6 +290,12 @@ class Agent:
         )
 
     async def _verdict(self, run: RunId, plan_digest: PlanId) -> Verdict:
+        """Decide on a plan, and tell who looks on."""
+        answered = await self._judged(run, plan_digest)
+        self._watcher.answered(answered)
+        return answered.verdict
+
+    async def _judged(self, run: RunId, plan_digest: PlanId) -> Answered:
         """Decide on a plan; who has ordered it comes before anything that it says."""
         config = await self._client.get_config(run)
         if config.plan_digest != plan_digest:
@@ -297,13 +303,13 @@ class Agent:
         try:
             signer = self._trust.signer(run, config)
         except PlanSignatureRefused as error:
-            return Refused(error.reason, "", str(error))
+            return Answered(run, plan_digest, Refused(error.reason, "", str(error)))
         LOG.info("plan_is_signed", run=run, by=signer)
         plan = plan_from_bytes(config.plan)
         verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
         if isinstance(verdict, Accepted):
             self._plans[run] = (plan_digest, plan)
-        return verdict
+        return Answered(run, plan_digest, verdict, signer, plan)
 
     async def _train(self, run: RunId, train: Train) -> None:
         """Train a round, or find its update again, and send it until it is counted."""
@@ -312,16 +318,10 @@ class Agent:
             self._watcher.ended(Outcome.TOO_LATE)
             return
         key = UpdateKey(run, train.round)
-        if run not in self._plans:
-            LOG.info("plan_read_again", run=run)
-            verdict = await self._verdict(run, (await self._client.get_config(run)).plan_digest)
-            if isinstance(verdict, Refused):
-                LOG.warning("round_declined", run=run, round=train.round, why=verdict.sentence)
-                await self._decline(key, Refusal(verdict.reason, verdict.field))
-                return
+        refusal = await self._why_not(run, train)
         gateway = self._workshop.gateway(run)
-        if gateway is None:
-            await self._decline(key, Refusal(RefusalReason.FAILED))
+        if refusal is not None or gateway is None:
+            await self._decline(key, refusal or Refusal(RefusalReason.FAILED))
             return
         try:
             update = await self._update(gateway, run, train)
@@ -332,6 +332,21 @@ class Agent:
             await self._decline(key, Refusal(reason_of(error)))
             return
         await self._send(key, train, update)
+
+    async def _why_not(self, run: RunId, train: Train) -> Refusal | None:
+        """Return why a round is not trained; what was begun before a pause is finished."""
+        if self._workshop.pause.is_on and self._workshop.begins(run, train.round):
+            LOG.info("round_declined_while_paused", run=run, round=train.round)
+            return Refusal(RefusalReason.PAUSED)
+        if run in self._plans:
+            return None
+        LOG.info("plan_read_again", run=run)
+        digest = (await self._client.get_config(run)).plan_digest
+        verdict = await self._verdict(run, digest)
+        if not isinstance(verdict, Refused):
+            return None
+        LOG.warning("round_declined", run=run, round=train.round, why=verdict.sentence)
+        return Refusal(verdict.reason, verdict.field)
 
     async def _decline(self, key: UpdateKey, refusal: Refusal) -> None:
         await self._client.decline(Decline(key, refusal))

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,10 +26,15 @@ from gateway.init_command import init
 from gateway.ledger_commands import app as ledger
 from gateway.options import ConfigOption, DeltaOption, SeedOption
 from gateway.presence import is_present, write_presence
+from gateway.web_commands import app as web
+from gateway.web_commands import pause, resume
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from common.ids import GatewayId
+    from common.randomness import InsecureSeed
+    from gateway.egress_tally import Tally
     from gateway.trust import PlanTrust
     from gateway.watching import Watcher
     from gateway.workshop import Workshop
@@ -43,8 +48,11 @@ app = typer.Typer(
 app.add_typer(ledger, name="ledger")
 app.command("enroll")(enroll)
 app.add_typer(audit, name="audit")
+app.add_typer(web, name="web")
 app.command("init")(init)
 app.command("check")(check)
+app.command("pause")(pause)
+app.command("resume")(resume)
 
 RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
 StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
@@ -73,24 +81,20 @@ def run(
 
 
 async def _run(settings: GatewayConfig, seed: int | None) -> None:
-    import structlog
-
     from common.clock import SystemClock
     from common.retry import Backoff
     from gateway.agent import Agent
     from gateway.client import GrpcClient
+    from gateway.egress_tally import Tally
     from gateway.renewal import Renewal
 
-    log = structlog.get_logger()
     trust = _trust(settings)
     workshop = _workshop(settings, seed)
-    if workshop.insecure_deterministic:
-        log.warning("randomness_is_seeded", seed=seed, note="NOTHING OF THIS IS PRIVATE")
-    log.info("device", setting=str(settings.device), taken=workshop.device.type)
-    log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
+    _tell_of(workshop, settings, seed)
+    tally = Tally()
     async with (
-        GrpcClient(settings.address, settings.tls, http2=settings.http2) as client,
-        _watched(settings) as watcher,
+        GrpcClient(settings.address, settings.tls, http2=settings.http2, tally=tally) as client,
+        _watched(settings, tally, seed) as watcher,
     ):
         agent = Agent(
             workshop,
@@ -108,13 +112,32 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
         try:
             await working
         except asyncio.CancelledError:
-            log.info("stopped")
+            _log().info("stopped")
         finally:
             workshop.close()
 
 
+def _tell_of(workshop: Workshop, settings: GatewayConfig, seed: int | None) -> None:
+    """Log what this process starts with."""
+    log = _log()
+    if workshop.insecure_deterministic:
+        log.warning("randomness_is_seeded", seed=seed, note="NOTHING OF THIS IS PRIVATE")
+    log.info("device", setting=str(settings.device), taken=workshop.device.type)
+    log.info("data_checked", sentences=workshop.report.sentences, source=workshop.report.source)
+    if workshop.pause.is_on:
+        log.warning("still_paused", since=workshop.pause.since)
+
+
+def _log() -> Any:
+    import structlog
+
+    return structlog.get_logger()
+
+
 @asynccontextmanager
-async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher]:
+async def _watched(
+    settings: GatewayConfig, tally: Tally, seed: int | None = None
+) -> AsyncIterator[Watcher]:
     """Lend what the settings have look on; only then is it loaded."""
     from common.telemetry import TracesNeedTheExtra
     from gateway.identity import gateway_name
@@ -137,6 +160,14 @@ async def _watched(settings: GatewayConfig) -> AsyncIterator[Watcher]:
                 raise TracesNeedTheExtra from error
             name = gateway_name(settings.tls.certificate)
             watchers.append(await stack.enter_async_context(traced(settings.traces, name)))
+        if settings.web is not None:
+            from common.clock import SystemClock
+            from gateway.web.server import serving_site_page
+
+            name = gateway_name(settings.tls.certificate)
+            who = name, _insecure(seed, name)
+            page = serving_site_page(settings.web, settings, who, tally, SystemClock())
+            watchers.append(await stack.enter_async_context(page))
         yield Several(*watchers)
 
 
@@ -152,14 +183,20 @@ def _trust(settings: GatewayConfig) -> PlanTrust:
 
 
 def _workshop(settings: GatewayConfig, seed: int | None) -> Workshop:
-    from common.randomness import InsecureSeed
     from gateway.identity import gateway_name
     from gateway.workshop import Workshop
     from tasks.loading import load_task
 
     name = gateway_name(settings.tls.certificate)
-    insecure = None if seed is None else InsecureSeed(seed, name)
+    insecure = _insecure(seed, name)
     return Workshop(name, settings, load_task(settings.task.reference), insecure)
+
+
+def _insecure(seed: int | None, name: GatewayId) -> InsecureSeed | None:
+    """Return where randomness comes from under --insecure-deterministic."""
+    from common.randomness import InsecureSeed
+
+    return None if seed is None else InsecureSeed(seed, name)
 
 
 @app.command("health")

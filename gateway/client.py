@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from common.tls import TlsFiles
     from gateway.egress import Manifest
+    from gateway.egress_tally import Tally
 
 
 LOG = structlog.get_logger()
@@ -62,16 +63,21 @@ class GrpcClient(Client):
         tls: TlsFiles,
         manifest: Manifest = MANIFEST,
         http2: Http2Settings = DEFAULT_HTTP2,
+        tally: Tally | None = None,
     ) -> None:
-        """Prepare channels to `addresses`, each host:port; they connect when they are called."""
+        """Prepare channels to `addresses`, each host:port; they connect when they are called.
+
+        What leaves is counted in `tally`, where there is one.
+        """
         self._manifest = manifest
+        self._tally = tally
         self._watching: Any = None  # the call of the newest Watch
         super().__init__(addresses, tls, http2)
         self._files = tls
         self._signer = Signer.of(tls)  # with the very key that the channels present
 
     def _use(self, channel: grpc.aio.Channel) -> None:
-        guarded = GuardedChannel(channel, self._manifest)
+        guarded = GuardedChannel(channel, self._manifest, self._tally)
         self._stub = GatewayServiceStub(cast("grpc.aio.Channel", guarded))
         self._enrolment = EnrolmentServiceStub(cast("grpc.aio.Channel", guarded))
         self._audit = AuditServiceStub(cast("grpc.aio.Channel", guarded))

@@ -12,10 +12,11 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
-from common.config import Address, Addresses, FileSettings
+from common.config import Address, Addresses, FileSettings, is_loopback
 from common.http2 import Http2Settings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
@@ -59,6 +60,26 @@ class SiteMetrics(MetricsSettings):
     address: Address = "127.0.0.1:9465"
 
 
+class SitePageSettings(BaseModel):
+    """Where the site's own page is served: to this machine alone, for the site's people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Address = "127.0.0.1:8090"  # port 0: any free one
+    session_hours: Annotated[float, Field(gt=0, le=24)] = 8.0  # then people sign in again
+
+    @field_validator("address")
+    @classmethod
+    def _is_this_machine(cls, address: str) -> str:
+        if not is_loopback(address.rpartition(":")[0].strip("[]")):
+            msg = (
+                "a gateway's page is for this machine alone: let it be 127.0.0.1 with a port, and "
+                "come from elsewhere by `ssh -L` (docs/how-to/the-sites-own-page.md)"
+            )
+            raise ValueError(msg)
+        return address
+
+
 class GatewayConfig(FileSettings):
     """Everything one gateway needs to know."""
 
@@ -80,6 +101,7 @@ class GatewayConfig(FileSettings):
     log: LogSettings = LogSettings()
     metrics: SiteMetrics | None = None  # None: no figures are served
     traces: TraceSettings | None = None  # None: nothing is traced
+    web: SitePageSettings | None = None  # None: there is no page
 
     @model_validator(mode="after")
     def _traces_stay_here(self) -> Self:

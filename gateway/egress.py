@@ -47,7 +47,7 @@ REASONS = OneOf(
     (
         *("NOT_INVITED", "OUTSIDE_BOUNDS", "NOISE_FLOOR", "EPSILON_BUDGET", "TARGET_EPSILON"),
         *("TASK_MISMATCH", "DATA_UNFIT", "EQUIVOCATION", "NOT_REPEATABLE", "DELTA", "FAILED"),
-        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES", "PLAN_UNTRUSTED", "PLAN_SIGNATURE"),
+        *("LEDGER_ROLLED_BACK", "KEPT_UPDATES", "PLAN_UNTRUSTED", "PLAN_SIGNATURE", "PAUSED"),
     )
 )
 PLAN_FIELDS = OneOf(
@@ -75,8 +75,9 @@ _REFUSAL = (
         "reason",
         OPERATIONAL,
         REASONS,
-        "One word of a closed list; the sentence stays in this gateway's log. All but FAILED and "
-        "DATA_UNFIT follow from the plan, the settings and the ledger. These two say that reading "
+        "One word of a closed list; the sentence stays in this gateway's log. PAUSED says that "
+        "people of the site have paused it, and all others but FAILED and DATA_UNFIT follow from "
+        "the plan, the settings and the ledger. These two say that reading "
         "the data or training did not succeed, that the data are not those that were charged or "
         "were charged under another unit, or that they do not name the plan's unit in every line, "
         "and not why: an example that makes the task fail shows as one such word.",

@@ -164,6 +164,11 @@ class Ledger:
                 bookings.note_refusal(connection, charge)
         return bookings.repeat(row, charge)
 
+    def is_charged(self, run: RunId, number: int) -> bool:
+        """Whether a round was booked here, whatever has become of it."""
+        with self.transaction() as connection:
+            return bookings.find(connection, run, number) is not None
+
     def record_update(
         self, run: RunId, number: int, digest: WeightsId, *, next_norm: float | None = None
     ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from common.protocol import Train, UpdateKey
     from common.tls import TlsFiles
+    from gateway.watching import Answered
 
 log = structlog.get_logger()
 
@@ -67,6 +68,9 @@ class Metrics:
     def connected(self, connected: bool, /) -> None:  # noqa: FBT001 - as the agent tells it
         """Note that the orchestrator's stream opened or broke."""
         self._connected.set(connected)
+
+    def answered(self, answered: Answered) -> None:
+        """Take no note: plans are no figures."""
 
     def round(self, key: UpdateKey, train: Train) -> AbstractContextManager[object]:  # noqa: ARG002
         """Stand around nothing: a round is counted when it ends."""

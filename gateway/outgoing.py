@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from gateway.egress import Manifest
+    from gateway.egress_tally import Tally
 
 PACKAGE = "federation.v1."
 CHUNK = "SubmitUpdateRequest.chunk"  # the one kind of chunk that a gateway sends
@@ -40,7 +41,7 @@ class NotInManifest(RequestError):
         self.field = path
 
 
-def serialise(message: Message, manifest: Manifest = MANIFEST) -> bytes:
+def serialise(message: Message, manifest: Manifest = MANIFEST, tally: Tally | None = None) -> bytes:
     """Return the bytes of `message`; raise NotInManifest, which names no value, unless all may go.
 
     What may go: a message that a gateway sends, every field that is set in it listed, every value
@@ -50,7 +51,26 @@ def serialise(message: Message, manifest: Manifest = MANIFEST) -> bytes:
     if name not in {field.partition(".")[0] for field in manifest}:
         raise NotInManifest(name, "is not a message that a gateway sends")
     _check(message, name, manifest)
-    return message.SerializeToString()
+    data = message.SerializeToString()
+    if tally is not None:
+        _count(message, name, tally)
+    return data
+
+
+def _count(message: Message, path: str, tally: Tally) -> None:
+    """Count every field that is set, with the bytes that it takes."""
+    for field, value in message.ListFields():
+        here = f"{path}.{field.name}"
+        if is_nested(field):
+            for each in value if field.is_repeated else (value,):
+                _count(each, here, tally)
+            continue
+        alone = type(message)()
+        if field.is_repeated:
+            getattr(alone, field.name).extend(value)
+        else:
+            setattr(alone, field.name, value)
+        tally.count(here, len(value) if field.is_repeated else 1, alone.ByteSize())
 
 
 def _check(message: Message, path: str, manifest: Manifest) -> None:
@@ -96,10 +116,16 @@ class GuardedChannel:
     The methods are gRPC's; the serialisers that a stub offers are not used.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, manifest: Manifest = MANIFEST) -> None:
-        """Let pass over `channel` what `manifest` lists."""
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        manifest: Manifest = MANIFEST,
+        tally: Tally | None = None,
+    ) -> None:
+        """Let pass over `channel` what `manifest` lists, and have `tally` count it."""
         self._channel = channel
         self._manifest = manifest
+        self._tally = tally
 
     def unary_unary(
         self, method: str, *, response_deserializer: Callable[[bytes], Any], **_: Any
@@ -123,14 +149,15 @@ class GuardedChannel:
         call: Any = self._channel.stream_unary(method, response_deserializer=response_deserializer)
 
         def begun(first: Message, *, timeout: float | None = None) -> OutgoingStream:
-            data = serialise(first, self._manifest)
-            return OutgoingStream(data, lambda: call(timeout=timeout), self._manifest)
+            data = serialise(first, self._manifest, self._tally)
+            start = lambda: call(timeout=timeout)  # noqa: E731
+            return OutgoingStream(data, start, self._manifest, self._tally)
 
         return begun
 
     def _single(self, call: Any) -> Callable[..., Any]:
         def guarded(request: Message, *, timeout: float | None = None) -> Any:
-            return call(serialise(request, self._manifest), timeout=timeout)
+            return call(serialise(request, self._manifest, self._tally), timeout=timeout)
 
         return guarded
 
@@ -138,8 +165,15 @@ class GuardedChannel:
 class OutgoingStream:
     """A stream of requests of which nothing goes out unchecked; `async with` it."""
 
-    def __init__(self, first: bytes, start: Callable[[], Any], manifest: Manifest) -> None:
+    def __init__(
+        self,
+        first: bytes,
+        start: Callable[[], Any],
+        manifest: Manifest,
+        tally: Tally | None = None,
+    ) -> None:
         """Begin with `first` the call that `start` makes."""
+        self._tally = tally
         self._first = first
         self._start = start
         self._manifest = manifest
@@ -183,8 +217,12 @@ class OutgoingStream:
 
     def _bytes_of(self, request: Message | Chunk) -> bytes:
         if not isinstance(request, Chunk):
-            return serialise(request, self._manifest)
+            return serialise(request, self._manifest, self._tally)
         for name, value in (("offset", request.offset), ("data", request.data)):
             path = f"{CHUNK}.{name}"
             _check_entry(value, path, self._manifest)
-        return pack(request)
+        packed = pack(request)
+        if self._tally is not None:
+            self._tally.count(f"{CHUNK}.data", 1, len(request.data))
+            self._tally.count(f"{CHUNK}.offset", 1, len(packed) - len(request.data))
+        return packed

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from common.ids import GatewayId
     from common.protocol import Train, UpdateKey
     from common.telemetry import TraceSettings
-    from gateway.watching import Outcome, Phase
+    from gateway.watching import Answered, Outcome, Phase
 
 
 class Traces:
@@ -33,6 +33,9 @@ class Traces:
         self._tracer = tracer
 
     def connected(self, connected: bool, /) -> None:  # noqa: FBT001 - as the agent tells it
+        """Take no note: that is no part of a round."""
+
+    def answered(self, answered: Answered) -> None:
         """Take no note: that is no part of a round."""
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from common.ids import PlanId, RunId
+    from common.plan import Plan
     from common.protocol import Train, UpdateKey
+    from gateway.policy import Verdict
 
 
 class Phase(StrEnum):
@@ -30,11 +34,25 @@ class Outcome(StrEnum):
     TOO_LATE = "too_late"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A plan that was offered, and what this gateway answers."""
+
+    run: RunId
+    plan_digest: PlanId
+    verdict: Verdict
+    signer: str = ""  # as the trust file names them; empty: nobody whose plans are obeyed
+    plan: Plan | None = None  # None: it was not read
+
+
 class Watcher(Protocol):
     """Is told of rounds as they go: never of data, batches or losses."""
 
     def connected(self, connected: bool, /) -> None:  # noqa: FBT001 - as the agent tells it
         """Note that the orchestrator's stream opened or broke."""
+
+    def answered(self, answered: Answered) -> None:
+        """Note how a plan was answered."""
 
     def round(self, key: UpdateKey, train: Train) -> AbstractContextManager[object]:
         """Stand around all that is done for a round at one go."""
@@ -59,6 +77,11 @@ class Several:
         """Tell each."""
         for each in self._watchers:
             each.connected(connected)
+
+    def answered(self, answered: Answered) -> None:
+        """Tell each."""
+        for each in self._watchers:
+            each.answered(answered)
 
     @contextmanager
     def round(self, key: UpdateKey, train: Train) -> Iterator[None]:

@@ -19,6 +19,7 @@ from gateway.countersignatures import LedgerRolledBack
 from gateway.device import device_here
 from gateway.gateway import Gateway, Site, SiteRules
 from gateway.ledger import Ledger
+from gateway.pause import Pause
 from gateway.policy import Accepted, Refused
 from gateway.updates import UpdateStore
 
@@ -101,6 +102,7 @@ class Workshop:
         torch.set_num_threads(config.threads)
         self.device = device_here(config.device)
         self.name = name
+        self.pause = Pause(config.state, disk)
         self._config = config
         self._rules = rules_of(name, config)
         self._task = task
@@ -212,6 +214,10 @@ class Workshop:
     def gateway(self, run: RunId) -> Gateway | None:
         """Return what trains `run`, or None if its plan has not been reviewed yet."""
         return self._of_run.get(run)
+
+    def begins(self, run: RunId, number: int) -> bool:
+        """Whether a round would be a new one: nothing was charged for it yet."""
+        return not self._ledger.is_charged(run, number)
 
     def release(self, run: RunId, published_round: int) -> None:
         """Let go of the keys and bytes that published rounds no longer need."""

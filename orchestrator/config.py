@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from common.config import Address, FileSettings
+from common.config import Address, FileSettings, is_loopback
 from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
 from common.telemetry import MetricsSettings, TraceSettings
@@ -98,7 +97,7 @@ class WebSettings(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether nobody but this machine can come here."""
-        return _is_loopback(self.address.rpartition(":")[0].strip("[]"))
+        return is_loopback(self.address.rpartition(":")[0].strip("[]"))
 
     @property
     def own_url(self) -> str:
@@ -114,21 +113,13 @@ class WebSettings(BaseModel):
             )
             raise ValueError(msg)
         seen = urlsplit(self.own_url)
-        if seen.scheme == "http" and not _is_loopback(seen.hostname or ""):
+        if seen.scheme == "http" and not is_loopback(seen.hostname or ""):
             msg = (
                 f"url {self.url} leads sessions over the network in the clear: let it begin with "
                 "https, and a proxy speak TLS if the page's own certificate does not suit"
             )
             raise ValueError(msg)
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine, and nobody else's to call."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Enrolment(BaseModel):

@@ -80,7 +80,7 @@ class Round:
     phase: Phase = Phase.COLLECTING
     received: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
     awaited: Mapping[GatewayId, WeightsId] = field(default_factory=dict)
-    declined: frozenset[GatewayId] = frozenset()
+    declined: Mapping[GatewayId, RefusalReason] = field(default_factory=dict)
     lost: frozenset[GatewayId] = frozenset()
     norm_bound: float | None = None
     quarantined: frozenset[GatewayId] = frozenset()
@@ -93,7 +93,7 @@ class Round:
     def answered(self) -> frozenset[GatewayId]:
         """Those from whom nothing more will come."""
         sent = self.received.keys() | self.set_aside.keys() | self.refused.keys()
-        return self.declined | self.lost | sent
+        return frozenset(self.declined.keys() | self.lost | sent)
 
     @property
     def silent(self) -> frozenset[GatewayId]:
@@ -108,7 +108,7 @@ class Round:
     @property
     def may_come(self) -> int:
         """How many updates may be in the sum in the end."""
-        return len(self.countable - self.declined - self.lost - self.refused.keys())
+        return len(self.countable - self.declined.keys() - self.lost - self.refused.keys())
 
     @property
     def is_full(self) -> bool:
@@ -280,7 +280,7 @@ def _drop(state: Round, event: GatewayDeclined | UpdateLost | UpdateRefused) -> 
         left, awaited = event.remaining_s, _without(state.awaited, gateway)
         after = replace(state, awaited=awaited, remaining_s=left)
         if isinstance(event, GatewayDeclined):
-            after = replace(after, declined=state.declined | {gateway})
+            after = replace(after, declined={**state.declined, gateway: event.refusal.reason})
             return _settled(after, last_refusal=event.refusal.reason)
         refused = {**state.refused, gateway: Refused(event.digest, event.reason)}
         return _settled(replace(after, refused=refused))

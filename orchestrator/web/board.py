@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from common.web.values import VALUE_NAMES
 from orchestrator.web import view
 from orchestrator.web.chart import chart_of
 from orchestrator.web.history import RoundRow, rows_after
@@ -131,7 +132,7 @@ def _made(seen: Seen) -> Iterator[tuple[str, Markup]]:
     newest = tuple(reversed(seen.rounds[-SHOWN_ROUNDS:]))
     yield "rounds", fragment("rounds", rounds=newest, count=len(seen.rounds), run_id=status.run_id)
     values = view.values_of(seen.run.plan, status)
-    yield "values", fragment("values", names=view.VALUE_NAMES, gateways=values)
+    yield "values", fragment("values", names=VALUE_NAMES, gateways=values)
     yield "model", fragment("model", status=status)
     if status.has_ended:
         yield "actions", fragment("actions")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,16 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from common.audit import Action, RecordBroken
 from common.errors import ConflictError
 from common.ids import RunId
+from common.web.sessions import set_cookie
+from common.web.stream import Follow
 from orchestrator.audit_log import PAGE
 from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
 from orchestrator.web.model_card import card_of, text_of
 from orchestrator.web.pages import page
-from orchestrator.web.stream import Follow
-from orchestrator.web_sessions import MOST_STREAMS, TooManyPages
 from protos.federation.v1 import operator_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from starlette.requests import Request
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.board import Board
     from orchestrator.web.guard import Guard, Visit
-    from orchestrator.web_sessions import WebSession
 
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -133,7 +132,7 @@ class Site:
         fields = await self.guard.form(request)
         secret, lifetime_s = self.guard.sessions.sign_in(fields.get("token", ""))
         response = RedirectResponse("/", 303)
-        self._set_cookie(response, secret, int(lifetime_s))
+        self._set_cookie(response, secret, lifetime_s)
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -149,7 +148,7 @@ class Site:
         """Lend what follows a run inside the block."""
         async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
-            with self._counted(visit.session):
+            with visit.session.following():
                 yield Follow(
                     look=lambda: self.board.fragments(live),
                     rung=lambda: live.changed.next,
@@ -162,7 +161,7 @@ class Site:
     async def following_runs(self, request: Request) -> AsyncIterator[Follow]:
         """Lend what follows the list of runs inside the block."""
         async with self.guard.call(request, LIST_RUNS) as visit:
-            with self._counted(visit.session):
+            with visit.session.following():
                 yield Follow(
                     look=self.board.list_of_runs,
                     rung=asyncio.Event,  # it is looked at each second
@@ -175,26 +174,9 @@ class Site:
         may_read = visit.may(LIST_RECORDS, self.guard.federation)
         return HTMLResponse(page(name, visit=visit, may_read_records=may_read, **values))
 
-    @contextmanager
-    def _counted(self, session: WebSession) -> Iterator[None]:
-        if session.streams >= MOST_STREAMS:
-            raise TooManyPages
-        session.streams += 1
-        try:
-            yield
-        finally:
-            session.streams -= 1
-
-    def _set_cookie(self, response: Response, secret: str, lifetime_s: int) -> None:
+    def _set_cookie(self, response: Response, secret: str, lasts_s: float) -> None:
         is_https = self.guard.sessions.url.startswith("https")
-        response.set_cookie(
-            self.guard.cookie,
-            secret,
-            max_age=lifetime_s,
-            secure=is_https,
-            httponly=True,
-            samesite="strict",
-        )
+        set_cookie(response, self.guard.cookie, secret, lasts_s=lasts_s, secure=is_https)
 
 
 def _record(line: Line) -> Record:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.hyperparameters import Hyperparameters, Overrides
-from common.protocol import Effective, Refusal
+from common.protocol import Effective, Refusal, RefusalReason
 from common.renyi import epsilon_renyi
 from common.tls import identity_of
+from common.web.values import values_in_force
+from common.web.words import duration, size, words
 from orchestrator.rounds import Phase
 
 if TYPE_CHECKING:
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
     from common.ids import GatewayId
     from common.plan import Plan
     from common.protocol import GatewayStatus, RunStatus
+    from common.web.values import Value
     from orchestrator.rounds import Round
     from orchestrator.runs import Run
     from orchestrator.web.history import RoundRow
 
 SEEDED = "none: its noise was seeded"
-KIB, MIB = 1 << 10, 1 << 20
-MINUTE, HOUR = 60.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,11 @@ class GatewayRow:
 
 
 @dataclass(frozen=True)
-class Value:
-    """A hyperparameter in force, and where it came from: default, profile or override."""
-
-    text: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Values:
     """What a gateway trains with, in the order of `VALUE_NAMES`; empty: it has not accepted."""
 
     gateway: str
     values: tuple[Value, ...]
-
-
-VALUE_NAMES = tuple(Overrides.model_fields)
 
 
 def gateway_rows(seen: Seen) -> tuple[GatewayRow, ...]:
@@ -141,10 +130,17 @@ def _answered(state: Round, name: GatewayId) -> Place | None:
     if name in state.refused:
         return Place("refused", "bad", words(state.refused[name].reason))
     if name in state.declined:
-        return Place("declined", "bad")
+        return _declined(state.declined[name])
     if name in state.lost:
         return Place("late", "bad", "lost in a restart, did not come again")
     return None
+
+
+def _declined(reason: RefusalReason) -> Place:
+    """Return how a round that will not be trained is shown: a pause is people's, no fault."""
+    if reason is RefusalReason.PAUSED:
+        return Place("paused", "quiet", "by the people of the site")
+    return Place("declined", "bad", words(reason))
 
 
 def _reason(refusal: Refusal) -> str:
@@ -183,19 +179,7 @@ def values_of(plan: Plan, status: RunStatus) -> tuple[Values, ...]:
 def _values(plan: Plan, gateway: GatewayStatus) -> tuple[Value, ...]:
     if not isinstance(gateway.answer, Effective):
         return ()
-    return tuple(
-        _value(plan, gateway.gateway, name, gateway.answer.hyperparameters) for name in VALUE_NAMES
-    )
-
-
-def _value(plan: Plan, gateway: str, name: str, effective: Hyperparameters) -> Value:
-    value, given = getattr(effective, name), getattr(plan.assigned(gateway), name)
-    profile = plan.profiles.get(gateway)
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    if value != given:
-        return Value(text, "override")
-    is_profiles = profile is not None and getattr(profile, name) is not None
-    return Value(text, "profile" if is_profiles else "default")
+    return values_in_force(plan, gateway.gateway, gateway.answer.hyperparameters)
 
 
 def headline(seen: Seen) -> str:
@@ -216,27 +200,6 @@ def round_line(seen: Seen) -> str:
     if state.phase is Phase.COLLECTING and not seen.status.has_ended:
         said.append(f"{duration(seen.status.remaining_s)} left")
     return f"{state.phase.value}: {', '.join(said)}"
-
-
-def words(code: str) -> str:
-    """Return a code of the protocol as words."""
-    return str(code).replace("_", " ")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people to read."""
-    if count < KIB:
-        return f"{count} B"
-    return f"{count / MIB:.1f} MiB" if count >= MIB else f"{count / KIB:.1f} KiB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people to read, to the second."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE:.0f} min {seconds % MINUTE:.0f} s"
-    return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
 
 
 def member(uri: str) -> str:

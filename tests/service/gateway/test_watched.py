@@ -11,6 +11,7 @@ from common.telemetry import TraceSettings, TracesNeedTheExtra
 from common.tls import Role
 from gateway.cli import _watched
 from gateway.config import SiteMetrics
+from gateway.egress_tally import Tally
 from gateway.metrics import METRICS_ADDRESS
 from gateway.watching import Outcome, Phase
 from tests.at_work import settings
@@ -45,7 +46,7 @@ async def test_metrics_and_traces_look_on_side_by_side(config):
             "metrics": SiteMetrics(address="127.0.0.1:0"),
             "traces": TraceSettings(endpoint=collector.endpoint),
         }
-        async with _watched(config.model_copy(update=update)) as watcher:
+        async with _watched(config.model_copy(update=update), Tally()) as watcher:
             work(watcher)
             figures = await scrape((config.state / METRICS_ADDRESS).read_text())
     assert figures("fedgate_gateway_rounds_total", outcome="counted") == 1
@@ -56,7 +57,7 @@ async def test_metrics_and_traces_look_on_side_by_side(config):
 
 
 async def test_without_settings_nobody_looks_on(config):
-    async with _watched(config) as watcher:
+    async with _watched(config, Tally()) as watcher:
         work(watcher)
     assert list(config.state.iterdir()) == []
 
@@ -65,5 +66,5 @@ async def test_without_the_extra_a_collector_in_the_settings_is_refused(config, 
     monkeypatch.setitem(sys.modules, "gateway.traces", None)
     traces = TraceSettings(endpoint="http://127.0.0.1:4317")
     with pytest.raises(TracesNeedTheExtra, match=r"fedgate\[otel\]"):
-        async with _watched(config.model_copy(update={"traces": traces})):
+        async with _watched(config.model_copy(update={"traces": traces}), Tally()):
             pass

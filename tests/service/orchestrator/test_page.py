@@ -19,14 +19,15 @@ from common.errors import ConflictError, UnavailableError
 from common.membership import Member
 from common.protocol import Chunk, RunState
 from common.tls import PEOPLE, Role
+from common.web.answers import HEADERS
+from common.web.sessions import MOST_SESSIONS, MOST_STREAMS
 from orchestrator.auth import PERMISSIONS
 from orchestrator.config import FourEyesSettings, Limits, WebSettings
 from orchestrator.database import AUDIT_RECORDS
 from orchestrator.server import listening
-from orchestrator.web.app import HEADERS
 from orchestrator.web.board import Board
 from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
-from orchestrator.web_sessions import LINK_S, MOST_SESSIONS, MOST_STREAMS
+from orchestrator.web_sessions import LINK_S
 from tests.fakes import plan_of
 from tests.page import (
     REFUSING,
@@ -484,7 +485,7 @@ async def test_two_pages_cannot_have_one_address(served, tmp_path):
 
 
 async def test_a_connection_on_which_nobody_asks_for_anything_is_closed(served, monkeypatch):
-    monkeypatch.setattr("orchestrator.web.server.FIRST_S", 0.05)
+    monkeypatch.setattr("common.web.server.FIRST_S", 0.05)
     host, _, port = served.server.page_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(5):
@@ -493,7 +494,7 @@ async def test_a_connection_on_which_nobody_asks_for_anything_is_closed(served, 
 
 
 async def test_what_has_ended_is_followed_for_a_while_and_no_longer(served, olga, monkeypatch):
-    monkeypatch.setattr("orchestrator.web.stream.ENDED_S", 1.0)
+    monkeypatch.setattr("common.web.stream.ENDED_S", 1.0)
     served.server.orchestrator.operations.cancel_run(RUN)
     async with asyncio.timeout(10), olga.http.stream("GET", f"/runs/{RUN}/events") as response:
         text = (await response.aread()).decode()

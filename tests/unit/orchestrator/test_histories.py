@@ -241,7 +241,7 @@ def test_a_round_never_has_more_than_its_target_nor_displaces_who_was_acknowledg
         if (before.number, before.attempt) == (after.number, after.attempt):
             had = before.received.keys() | before.awaited.keys()
             gone = had - after.received.keys() - after.awaited.keys()
-            assert gone <= after.declined | after.lost | after.refused.keys()
+            assert gone <= after.declined.keys() | after.lost | after.refused.keys()
 
 
 @given(plans(), HAPPENINGS, st.booleans())

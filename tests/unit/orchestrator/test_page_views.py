@@ -13,6 +13,8 @@ from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy
 from common.protocol import Effective, GatewayStatus, Refusal, RefusalReason
 from common.renyi import epsilon_renyi
+from common.web import words
+from common.web.values import VALUE_NAMES, Value
 from orchestrator.events import (
     DeadlinePassed,
     GatewayDeclined,
@@ -71,7 +73,8 @@ def seen(
         (seen(replace(OPEN, received={A: UPDATE})), "in"),
         (seen(replace(OPEN, set_aside={A: UPDATE})), "set aside"),
         (seen(replace(OPEN, refused={A: Refused(UPDATE, UpdateRefusalReason.NORM)})), "refused"),
-        (seen(replace(OPEN, declined=frozenset({A}))), "declined"),
+        (seen(replace(OPEN, declined={A: RefusalReason.FAILED})), "declined"),
+        (seen(replace(OPEN, declined={A: RefusalReason.PAUSED})), "paused"),
         (seen(replace(OPEN, lost=frozenset({A}))), "late"),
         (seen(replace(OPEN, phase=Phase.CLOSED)), "late"),
         (seen(replace(OPEN, target=1, received={B: UPDATE})), "not needed"),
@@ -127,10 +130,10 @@ def test_each_value_says_where_it_came_from():
     own = plan.assigned("a").model_copy(update={"learning_rate": 0.05})
     run = replace(begin(RunId("r"), plan, PlanId("1" * 64)), answers={A: Effective(own)})
     values = view.values_of(plan, status_of(run, NOWHERE))[0].values
-    found = dict(zip(view.VALUE_NAMES, values, strict=True))
-    assert found["learning_rate"] == view.Value("0.05", "override")
-    assert found["local_steps"] == view.Value("3", "profile")
-    assert found["clipping_norm"] == view.Value("1", "default")
+    found = dict(zip(VALUE_NAMES, values, strict=True))
+    assert found["learning_rate"] == Value("0.05", "override")
+    assert found["local_steps"] == Value("3", "profile")
+    assert found["clipping_norm"] == Value("1", "default")
 
 
 def test_what_a_gateway_trains_with_is_not_told_before_it_has_accepted():
@@ -139,7 +142,8 @@ def test_what_a_gateway_trains_with_is_not_told_before_it_has_accepted():
 
 
 def test_a_round_says_how_many_are_in_and_how_long_it_waits():
-    state = replace(OPEN, invited=frozenset({A, B}), received={A: UPDATE}, declined=frozenset({B}))
+    declined = {B: RefusalReason.FAILED}
+    state = replace(OPEN, invited=frozenset({A, B}), received={A: UPDATE}, declined=declined)
     assert (
         view.round_line(seen(state))
         == "collecting: 1 of 2 updates in, quorum 1, 1 declined, 30 s left"
@@ -148,8 +152,8 @@ def test_a_round_says_how_many_are_in_and_how_long_it_waits():
 
 
 def test_sizes_and_times_are_said_in_units_that_fit():
-    assert [view.size(n) for n in (5, 2048, 3 << 20)] == ["5 B", "2.0 KiB", "3.0 MiB"]
-    assert [view.duration(s) for s in (5, 125, 7500)] == ["5 s", "2 min 5 s", "2 h 5 min"]
+    assert [words.size(n) for n in (5, 2048, 3 << 20)] == ["5 B", "2.0 KiB", "3.0 MiB"]
+    assert [words.duration(s) for s in (5, 125, 7500)] == ["5 s", "2 min 5 s", "2 h 5 min"]
 
 
 def test_a_member_is_called_by_role_and_name():

@@ -7,12 +7,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
 from common.errors import FederationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from markupsafe import Markup
+    from starlette.types import Message, Receive, Scope, Send
 
 PAUSE_S = 0.2  # between two messages: what happens meanwhile is told together
 TICK_S = 0.5  # what no event tells of, such as bytes that came
@@ -28,6 +33,37 @@ class Follow:
     has_ended: Callable[[], bool]  # whether nothing is expected any more
     goes_on: Callable[[], bool]  # whether the reader may go on reading
     closing: asyncio.Event  # of the server
+
+
+class Events:
+    """Answers with server-sent events, for as long as who follows them may."""
+
+    def __init__(
+        self,
+        following: Callable[[Request], AbstractAsyncContextManager[Follow]],
+        signed_out: type[FederationError],
+    ) -> None:
+        """Follow what `following` lends; `signed_out` is what it raises in whoever has to go."""
+        self._following = following
+        self._signed_out = signed_out
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what changes; a refusal in between ends it, and the next request hears why."""
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            async with self._following(Request(scope, receive)) as follow:
+                answer = StreamingResponse(changes(follow), media_type="text/event-stream")
+                await answer(scope, receive, noting)
+        except self._signed_out:
+            if not has_begun:
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def changes(follow: Follow) -> AsyncIterator[bytes]:

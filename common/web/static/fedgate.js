@@ -1,4 +1,4 @@
-// Puts the parts of the page that the orchestrator sends in the place of those that are there.
+// Puts the parts of the page that are sent in the place of those that are there.
 // Each part is an element with an id. Without this script the page is loaded again instead.
 "use strict";
 
