@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEMO = (str(Path(sys.executable).with_name("fedgate")), "demo")
 TYPED = "fedgate demo"
-COLUMNS, ROWS = 96, 30
+COLUMNS, ROWS = 96, 37
 LONGEST_S, LAST_S, SHORTEST_S = 1.2, 8.0, 0.4
 CHAR, LINE, MARGIN = 8.4, 18, 14
 COLOURS = {
@@ -60,7 +60,9 @@ def main(
     command: Annotated[list[str] | None, typer.Argument(help="What to run; else the demo.")] = None,
 ) -> None:
     """Run it, watch it, write the picture."""
-    with tempfile.TemporaryDirectory() as folder:  # the demo's model is of no further use
+    with tempfile.TemporaryDirectory(
+        prefix="fedgate-"
+    ) as folder:  # the demo's model is of no further use
         frames = shortened(list(recorded(tuple(command) if command else DEMO, folder)))
     path.write_text(drawn(frames, " ".join(command) if command else TYPED), encoding="utf-8")
     print(f"{path}: {len(frames)} frames, {path.stat().st_size:,} bytes")
