@@ -1,4 +1,4 @@
-"""The settings that the README starts a federation with can be used as they stand."""
+"""The settings that "A federation by hand" starts a federation with can be used as they stand."""
 
 from __future__ import annotations
 
