@@ -25,7 +25,8 @@ WITH_EXAMPLES = [
     *("fedgate model evaluate", "fedgate model predict", "fedgate demo", "fedgate serve"),
     *("fedgate enroll create", "fedgate pki issue", "fedgate audit verify"),
     *("fedgate-gateway init", "fedgate-gateway run", "fedgate-gateway check"),
-    *("fedgate-gateway enroll", "fedgate-gateway ledger show"),
+    *("fedgate-gateway enroll", "fedgate-gateway ledger show", "fedgate-gateway web link"),
+    *("fedgate-gateway pause", "fedgate-gateway resume"),
 ]
 
 
