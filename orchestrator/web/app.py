@@ -20,6 +20,7 @@ from common.web.pages import STATIC
 from common.web.stream import Events
 from orchestrator.callers import Unauthenticated
 from orchestrator.web.pages import page
+from orchestrator.web.starting import Starting
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -35,6 +36,7 @@ BUG = "the orchestrator has a bug; its log says more"
 
 def app_of(site: Site) -> ASGIApp:
     """Return the application that shows `site`."""
+    starting = Starting(site.guard, site.orchestrator, site.four_eyes)
     routes = [
         Route("/", site.runs),
         Route("/events", Events(site.following_runs, Unauthenticated)),
@@ -45,6 +47,8 @@ def app_of(site: Site) -> ASGIApp:
         Route("/runs/{run_id}/model.md", site.card),
         Route("/runs/{run_id}/cancel", site.ask_to_cancel),
         Route("/runs/{run_id}/cancel", site.cancel, methods=["POST"]),
+        Route("/start", starting.ask),
+        Route("/start", starting.start, methods=["POST"]),
         Route("/records", site.records),
         Route("/sign-in", site.ask_to_sign_in),
         Route("/sign-in", site.sign_in, methods=["POST"]),

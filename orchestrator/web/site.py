@@ -16,7 +16,7 @@ from common.ids import RunId
 from common.web.sessions import set_cookie
 from common.web.stream import Follow
 from orchestrator.audit_log import PAGE
-from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
+from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, START_RUN, WATCH_RUN
 from orchestrator.web.model_card import card_of, text_of
 from orchestrator.web.pages import page
 from protos.federation.v1 import operator_pb2 as pb
@@ -56,7 +56,9 @@ class Site:
     async def runs(self, request: Request) -> Response:
         """Show every run, the newest first."""
         async with self.guard.call(request, LIST_RUNS) as visit:
-            return self._html(visit, "runs", parts=await self.board.list_of_runs())
+            may_start = visit.may(START_RUN, self.guard.federation)
+            parts = await self.board.list_of_runs()
+            return self._html(visit, "runs", parts=parts, may_start=may_start)
 
     async def run(self, request: Request) -> Response:
         """Show a run as it goes."""
@@ -71,7 +73,8 @@ class Site:
         async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             rows = tuple(reversed(await self.board.rounds(live)))
-            return self._html(visit, "rounds", run=live.run, rounds=rows)
+            paces = self.board.paces.of(live)
+            return self._html(visit, "rounds", run=live.run, rounds=rows, paces=paces)
 
     async def card(self, request: Request) -> Response:
         """Hand out what there is to know of a run's model, as JSON or Markdown."""

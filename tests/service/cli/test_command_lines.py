@@ -21,6 +21,7 @@ APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 MODULES = {"fedgate": "cli", "fedgate-gateway": "gateway"}
 WITH_EXAMPLES = [
     *("fedgate doctor", "fedgate init", "fedgate run start", "fedgate run watch"),
+    "fedgate run prepare",
     *("fedgate run compare", "fedgate plan check", "fedgate model export"),
     *("fedgate model evaluate", "fedgate model predict", "fedgate demo", "fedgate serve"),
     *("fedgate enroll create", "fedgate pki issue", "fedgate audit verify"),
