@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.board import Board
     from orchestrator.web.guard import Guard, Visit
+    from orchestrator.web.provider import ProviderSignIn
 
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -52,6 +53,12 @@ class Site:
     board: Board
     four_eyes: FourEyes
     closing: asyncio.Event  # of the server
+    by_provider: ProviderSignIn | None = None  # None: people sign in by links alone
+
+    def signed_out(self, problem: str = "") -> str:
+        """Return the page that says how to sign in."""
+        issuer = self.by_provider.issuer if self.by_provider else ""
+        return page("signed_out", problem=problem, issuer=issuer)
 
     async def runs(self, request: Request) -> Response:
         """Show every run, the newest first."""
@@ -126,7 +133,7 @@ class Site:
         self.guard.count_stranger()
         token = request.query_params.get("token", "")
         if not token:
-            return HTMLResponse(page("signed_out", problem=""))
+            return HTMLResponse(self.signed_out())
         return HTMLResponse(page("sign_in", token=token, person=self.guard.sessions.whose(token)))
 
     async def sign_in(self, request: Request) -> Response:

@@ -128,7 +128,8 @@ async def test_focus_stays_where_it_is_while_the_page_changes(watched, browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["wide", "phone"])
 async def test_axe_finds_nothing_serious_and_nothing_sticks_out(watched, browser, scheme, width):
-    paths = ("/", f"/runs/{RUN}", f"/runs/{RUN}/rounds", f"/runs/{RUN}/cancel", "/start", "/sign-in")
+    of_run = (f"/runs/{RUN}", f"/runs/{RUN}/rounds", f"/runs/{RUN}/cancel")
+    paths = ("/", *of_run, "/start", "/sign-in")
     found = await asyncio.to_thread(
         looked_at, browser, watched.server.page_url, paths, scheme, width
     )
