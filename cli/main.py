@@ -46,6 +46,7 @@ if importlib.util.find_spec("torch") is not None:  # the orchestrator's image ha
         model_commands,
         plan_commands,
         predict_command,
+        prepare_command,
         push_command,
         try_command,
     )

@@ -112,7 +112,8 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
         try:
             await working
         except asyncio.CancelledError:
-            _log().info("stopped")
+            log = _log()
+            log.info("stopped")
         finally:
             workshop.close()
 

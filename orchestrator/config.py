@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Address, FileSettings, is_loopback
+from common.errors import UnavailableError
 from common.http2 import Http2Settings, Options
 from common.logs import LogSettings
 from common.telemetry import MetricsSettings, TraceSettings
@@ -62,6 +63,18 @@ def _are_peoples(roles: dict[str, Role]) -> dict[str, Role]:
     return roles
 
 
+class SecretMissing(UnavailableError):
+    """The page's secret at the provider cannot be read."""
+
+    field = "oidc.client_secret_file"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} cannot be read: whoever runs the orchestrator puts the secret there that the "
+            "provider gave the page, or takes client_secret_file out of [oidc]"
+        )
+
+
 class OidcSettings(BaseModel):
     """How people sign in with tokens of an OpenID Connect provider instead of certificates."""
 
@@ -74,6 +87,18 @@ class OidcSettings(BaseModel):
     name_claim: str = "sub"  # where a token says who its holder is
     address: Address = "127.0.0.1:8445"  # where people call; port 0: any free one
     authority: Path | None = None  # of the provider's own certificate, PEM; None: the system's
+    client_id: Annotated[str, Field(min_length=1)] | None = None  # of the page; None: links alone
+    client_secret_file: Path | None = None  # where the provider has given the page a secret
+    scope: Annotated[str, Field(pattern=r"^openid( .+)?$")] = "openid profile groups"
+
+    def client_secret(self) -> str | None:
+        """Return the page's secret at the provider, as its file has it now; raise SecretMissing."""
+        if self.client_secret_file is None:
+            return None
+        try:
+            return self.client_secret_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretMissing(self.client_secret_file) from error
 
 
 class FourEyesSettings(BaseModel):

@@ -17,7 +17,7 @@ from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 from jwt import PyJWK
@@ -28,6 +28,7 @@ from common.key_files import read_file
 from orchestrator.callers import Unauthenticated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from common.clock import Clock
@@ -52,6 +53,16 @@ class ProviderAway(UnavailableError):
         super().__init__(
             f"the keys of the provider {issuer} cannot be read now, the orchestrator's log says "
             "why: try again later, or call with a certificate"
+        )
+
+
+class ProviderRefuses(Unauthenticated):
+    """The provider answers, and not with what it was asked for."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(
+            f"{issuer} refuses what it is asked for, the orchestrator's log says why: begin to "
+            "sign in again, or ask for a link with `fedgate web link`"
         )
 
 
@@ -114,6 +125,31 @@ class ProviderKeys:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
+
+    async def configuration(self) -> dict[str, Any]:
+        """Return what the provider says of itself; raise ProviderAway."""
+        found = await self.ask(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        if found.get("issuer") != self._issuer:
+            log.warning("provider_refuses", issuer=self._issuer, why="it is another issuer")
+            raise ProviderRefuses(self._issuer)
+        return found
+
+    async def ask(self, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what the provider answers at `url`, to a form if there is one.
+
+        Raises:
+            ProviderAway: it does not answer.
+            ProviderRefuses: it answers something else.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await asyncio.to_thread(_document, url, self._context, form)
+        except (OSError, HTTPException) as error:
+            log.warning("provider_away", issuer=self._issuer, why=str(error) or "no answer in time")
+            raise ProviderAway(self._issuer) from error
+        except (ValueError, Unusable) as error:
+            log.warning("provider_refuses", issuer=self._issuer, why=str(error))
+            raise ProviderRefuses(self._issuer) from error
 
     async def _look(self) -> None:
         """Return once the provider was looked at, unless it is too soon for that."""
@@ -186,7 +222,9 @@ def _signing(published: dict[str, Any]) -> PyJWK | None:
     return None if key.Algorithm.check_key_length(key.key) else key
 
 
-def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:
+def _document(
+    url: str, context: ssl.SSLContext, form: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the JSON object at `url`, over HTTPS alone and without following anybody elsewhere."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
@@ -197,12 +235,26 @@ def _document(url: str, context: ssl.SSLContext) -> dict[str, Any]:
         parts.hostname, parts.port, timeout=_SOCKET_TIMEOUT_S, context=context
     )
     with closing(connection):
-        connection.request("GET", place, headers={"Accept": "application/json"})
+        _request(connection, place, form)
         response = connection.getresponse()
         if response.status != HTTPStatus.OK:
             why = f"{url} answers {response.status}"
             raise Unusable(why)
         text = response.read(LONGEST + 1)
+    return _object(text, url)
+
+
+def _request(connection: HTTPSConnection, place: str, form: Mapping[str, str] | None) -> None:
+    headers = {"Accept": "application/json"}
+    if form is None:
+        connection.request("GET", place, headers=headers)
+    else:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection.request("POST", place, urlencode(form), headers)
+
+
+def _object(text: bytes, url: str) -> dict[str, Any]:
+    """Return the JSON object in what came from `url`; raise Unusable."""
     if len(text) > LONGEST:
         why = f"{url} is longer than {LONGEST} bytes"
         raise Unusable(why)

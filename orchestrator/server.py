@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -252,7 +252,7 @@ async def _entrances(
     async with _signing_in(config.oidc, clock) as tokens:
         by_token = PeopleDoor(config.federation, tokens, members.callers, four_eyes)
         peoples = services.for_people(by_token, config.oidc)
-        yield services, [*entrances, peoples]
+        yield replace(services, tokens=tokens), [*entrances, peoples]
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,7 @@ class _Services:
     quotas: Quotas  # of everybody, wherever they call
     four_eyes: FourEyes
     page: WebSessions
+    tokens: Tokens | None = None  # None: people have certificates
 
     def for_members(self, door: Door) -> _Entrance:
         """Return where everybody with a certificate calls."""
@@ -307,7 +308,13 @@ async def _showing(services: _Services) -> AsyncIterator[str | None]:
 
     callers, refused = services.members.callers, services.orchestrator.refused_callers
     guard = Guard(config.federation, services.page, callers, services.quotas, refused)
-    async with serving_page(web, config, services.orchestrator, guard, services.four_eyes) as url:
+    by_provider = None
+    if (oidc := config.oidc) and oidc.client_id and services.tokens:
+        from orchestrator.web.provider import ProviderSignIn  # noqa: PLC0415
+
+        by_provider = ProviderSignIn(guard, oidc, oidc.client_id, services.tokens)
+    asked, four_eyes = services.orchestrator, services.four_eyes
+    async with serving_page(web, config, asked, guard, four_eyes, by_provider) as url:
         yield url
 
 

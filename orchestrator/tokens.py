@@ -10,6 +10,7 @@ Source:
 from __future__ import annotations
 
 import re
+from secrets import compare_digest
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -83,7 +84,7 @@ class Tokens:
 
     def __init__(self, settings: OidcSettings, keys: ProviderKeys, clock: Clock) -> None:
         self._settings = settings
-        self._keys = keys
+        self.keys = keys
         self._clock = clock
 
     async def person(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> Person:
@@ -95,8 +96,29 @@ class Tokens:
             NoRole: a person, and none of this federation.
         """
         token = self._bearer(metadata)
-        key = await self._keys.key(self._key_name(token))
-        claims = self._verified(token, key)
+        return self._person(await self._claims(token, self._settings.audience))
+
+    async def person_of(self, id_token: str, client: str, nonce: str) -> Person:
+        """Return whom an ID token names that the provider made for `client`, and for `nonce`.
+
+        Raises as `person` does.
+        """
+        if len(id_token) > LONGEST_TOKEN:
+            raise self._refused(f"has more than {LONGEST_TOKEN} bytes")
+        claims = await self._claims(id_token, client)
+        if not compare_digest(str(claims.get("nonce")).encode(), nonce.encode()):
+            raise self._refused("was made for another sign-in")
+        if claims.get("azp", client) != client:
+            raise self._refused("was made for another client")
+        return self._person(claims)
+
+    async def _claims(self, token: str, audience: str) -> dict[str, Any]:
+        """Return the claims of a token that the provider signed for `audience`."""
+        key = await self.keys.key(self._key_name(token))
+        return self._verified(token, key, audience)
+
+    def _person(self, claims: dict[str, Any]) -> Person:
+        """Return whom claims name; raise TokenRefused, NoRole."""
         good_until = self._check_times(claims)
         name = self._name(claims)
         roles = self._roles(claims)
@@ -138,14 +160,14 @@ class Tokens:
             raise self._refused("does not name its key (`kid`), as the provider must have it do")
         return words["kid"]
 
-    def _verified(self, token: str, key: PyJWK) -> dict[str, Any]:
+    def _verified(self, token: str, key: PyJWK, audience: str) -> dict[str, Any]:
         """Return the claims of a token that the key signed, for us; its times are not looked at."""
         try:
             return jwt.decode(
                 token,
                 key,
                 algorithms=[key.algorithm_name],
-                audience=self._settings.audience,
+                audience=audience,
                 issuer=self._settings.issuer,
                 options={
                     "require": _REQUIRED,

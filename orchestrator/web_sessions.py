@@ -92,6 +92,10 @@ class WebSessions:
 
     def create_link(self, call: OpenCall) -> tuple[str, int]:
         """Return a link that signs in whoever makes `call`, and its seconds; raise NoPage."""
+        return f"{self.url}/sign-in?token={self.token_for(call)}", LINK_S
+
+    def token_for(self, call: OpenCall) -> str:
+        """Return the secret of such a link; raise NoPage."""
         if not self.url or call.caller is None:
             raise NoPage
         self._forget()
@@ -102,7 +106,7 @@ class WebSessions:
             self._links.pop(key)
         secret = fresh_secret()
         self._links[hash_of(secret)] = _Link(SignedIn(person, call), now + LINK_S)
-        return f"{self.url}/sign-in?token={secret}", LINK_S
+        return secret
 
     def whose(self, token: str) -> Person:
         """Return whom a link signs in, without using it up; raise LinkRefused."""

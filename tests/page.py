@@ -24,6 +24,7 @@ from tests.fakes import FakeGateway, plan_of
 RUN = RunId("spring")
 SITES = ("birch-clinic", "cedar-hospital", "elm-practice", "oak-infirmary")
 REFUSING = "willow-centre"
+PATIENCE_S = 20.0  # of those who look, on machines that are busy with other tests
 
 
 def varied_plan(rounds: int = 6, *, quorum: int = 3) -> Plan:
@@ -89,7 +90,7 @@ async def _parts(response: httpx2.Response) -> AsyncIterator[str]:
 @asynccontextmanager
 async def visitor(url: str, verify: SSLContext | bool = True) -> AsyncIterator[Visitor]:  # noqa: FBT001, FBT002 - httpx2's own
     """Lend somebody who is not signed in."""
-    async with httpx2.AsyncClient(base_url=url, verify=verify) as http:
+    async with httpx2.AsyncClient(base_url=url, verify=verify, timeout=PATIENCE_S) as http:
         yield Visitor(http, url)
 
 

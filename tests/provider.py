@@ -12,11 +12,14 @@ import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
+from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from cryptography.hazmat.primitives import hashes
@@ -99,6 +102,28 @@ class Site(ThreadingHTTPServer):
         self.keys_at = f"{self.issuer}/keys"
         self.keys = Keys(1)
         self.looks = 0
+        self.codes: dict[str, dict | None] = {}
+        self.signs_in: dict = {}  # claims of whoever is at the browser
+
+    def authorized(self, asked: dict) -> str:
+        """Return where a browser goes once its person has said yes, which happens at once."""
+        assert asked["response_type"] == "code"
+        assert asked["code_challenge_method"] == "S256"
+        code = f"code-{len(self.codes)}"
+        self.codes[code] = asked
+        back = {"code": code, "state": asked["state"], "iss": self.issuer}
+        return f"{asked['redirect_uri']}?{urlencode(back)}"
+
+    def exchanged(self, asked: dict) -> dict:
+        """Return the ID token for a code, once, to whoever knows what it was begun with."""
+        begun = self.codes.get(asked["code"]) or {}
+        self.codes[asked["code"]] = None
+        digest = base64url(sha256(asked["code_verifier"].encode()).digest())
+        same = all(begun.get(name) == asked[name] for name in ("client_id", "redirect_uri"))
+        if not same or begun.get("code_challenge") != digest:
+            return {}
+        claims = {"aud": asked["client_id"], "nonce": begun["nonce"], **self.signs_in}
+        return {"id_token": self.token({"algorithm": "ES256", "header": {}, "claims": claims})}
 
     def token(self, asked: dict) -> str:
         algorithm = asked["algorithm"]
@@ -114,8 +139,15 @@ class Desk(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        if self.path == "/.well-known/openid-configuration":
-            self._answer({"issuer": self.server.issuer, "jwks_uri": self.server.keys_at})
+        path, _, query = self.path.partition("?")
+        if path == "/.well-known/openid-configuration":
+            issuer = self.server.issuer
+            ends = {f"{each}_endpoint": f"{issuer}/{each}" for each in ("authorization", "token")}
+            self._answer({"issuer": issuer, "jwks_uri": self.server.keys_at, **ends})
+        elif path == "/authorization":
+            self.send_response(302)
+            self.send_header("location", self.server.authorized(dict(parse_qsl(query))))
+            self.end_headers()
         elif self.path == "/keys":
             self.server.looks += 1
             self._answer({"keys": self.server.keys.published()})
@@ -129,8 +161,16 @@ class Desk(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path == "/token":
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/token" and body.startswith(b"grant_type="):
+            found = self.server.exchanged(dict(parse_qsl(body.decode())))
+            self._answer(found) if found else self.send_error(400)
+            return
+        asked = json.loads(body)
+        if self.path == "/sign-in":
+            self.server.signs_in = asked
+            self._answer({})
+        elif self.path == "/token":
             self._answer({"token": self.server.token(asked)})
         elif self.path == "/point":
             self.server.keys_at = asked["to"]
@@ -164,6 +204,19 @@ class Provider:
     def token(self, claims: dict, algorithm: str = "ES256", **header: object) -> str:
         """Return a token of these claims, signed by the provider's key for the algorithm."""
         return self._ask("token", claims=claims, algorithm=algorithm, header=header)["token"]
+
+    def sign_in(self, claims: dict) -> None:
+        """Let somebody of these claims sit at every browser that comes."""
+        self._ask("sign-in", **claims)
+
+    def authorize(self, url: str) -> str:
+        """Follow a browser to the provider; return where it is sent back to."""
+        parts = urlsplit(url)
+        context = ssl.create_default_context(cafile=str(self.authority))
+        connection = HTTPSConnection(parts.hostname, parts.port, timeout=10, context=context)
+        with closing(connection):
+            connection.request("GET", f"{parts.path}?{parts.query}")
+            return connection.getresponse().getheader("location")
 
     def change_keys(self) -> None:
         self._ask("change")

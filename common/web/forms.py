@@ -29,23 +29,23 @@ class ForeignForm(PermissionRefused):
 class FormTooLong(RequestError):
     """A form is longer than any here."""
 
-    def __init__(self) -> None:
-        super().__init__(f"a form has at most {LONGEST_FORM} bytes here, and comes at once")
+    def __init__(self, longest: int) -> None:
+        super().__init__(f"a form has at most {longest} bytes here, and comes at once")
 
 
-async def form_of(request: Request, url: str) -> dict[str, str]:
+async def form_of(request: Request, url: str, longest: int = LONGEST_FORM) -> dict[str, str]:
     """Return the fields of a form that a page of `url` has sent.
 
     Raises:
         ForeignForm: another page has, or it is not said which.
         FormTooLong: it has too many bytes, or they do not come.
     """
-    check_origin(request, url)
-    body = await body_of(request, LONGEST_FORM)
+    _check_origin(request, url)
+    body = await _body_of(request, longest)
     return {name: values[-1] for name, values in parse_qs(body.decode("latin-1")).items()}
 
 
-def check_origin(request: Request, url: str) -> None:
+def _check_origin(request: Request, url: str) -> None:
     """Raise ForeignForm unless a page of `url`, or of the address that was asked, has sent this."""
     origin = request.headers.get("origin")
     ours = {url, f"{request.url.scheme}://{request.headers.get('host', '')}"}
@@ -60,15 +60,15 @@ def check_csrf(given: str, csrf: str) -> None:
         raise ForeignForm
 
 
-async def body_of(request: Request, longest: int) -> bytes:
+async def _body_of(request: Request, longest: int) -> bytes:
     """Return a request's body; raise FormTooLong beyond `longest` bytes, or where it is slow."""
-    body = b""
+    body = bytearray()
     try:
         async with asyncio.timeout(FORM_S):
             async for part in request.stream():
                 body += part
                 if len(body) > longest:
-                    raise FormTooLong
+                    raise FormTooLong(longest)
     except TimeoutError:
-        raise FormTooLong from None
-    return body
+        raise FormTooLong(longest) from None
+    return bytes(body)

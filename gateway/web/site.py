@@ -152,13 +152,15 @@ class Site:
         """Begin no round from now on."""
         await self._signed_form(request)
         await asyncio.to_thread(self.shown.pause.turn_on, self.clock.wall())
-        return self._turned("paused")
+        log.info("paused", by="the page")
+        return self._turned()
 
     async def resume(self, request: Request) -> Response:
         """Take part again."""
         await self._signed_form(request)
         await asyncio.to_thread(self.shown.pause.turn_off)
-        return self._turned("resumed")
+        log.info("resumed", by="the page")
+        return self._turned()
 
     async def ask_to_sign_in(self, request: Request) -> Response:
         """Show what a link does; opening it alone uses nothing up, as others may look first."""
@@ -207,8 +209,7 @@ class Site:
         fields = await form_of(request, self.url)
         check_csrf(fields.get("csrf", ""), session.csrf)
 
-    def _turned(self, event: str) -> Response:
-        log.info(event, by="the page")
+    def _turned(self) -> Response:
         self.shown.notes.ring()
         return RedirectResponse("/", 303)
 

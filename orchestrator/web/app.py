@@ -20,6 +20,8 @@ from common.web.pages import STATIC
 from common.web.stream import Events
 from orchestrator.callers import Unauthenticated
 from orchestrator.web.pages import page
+from orchestrator.web.provider import DONE
+from orchestrator.web.starting import Starting
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -35,6 +37,7 @@ BUG = "the orchestrator has a bug; its log says more"
 
 def app_of(site: Site) -> ASGIApp:
     """Return the application that shows `site`."""
+    starting = Starting(site.guard, site.orchestrator, site.four_eyes)
     routes = [
         Route("/", site.runs),
         Route("/events", Events(site.following_runs, Unauthenticated)),
@@ -45,16 +48,21 @@ def app_of(site: Site) -> ASGIApp:
         Route("/runs/{run_id}/model.md", site.card),
         Route("/runs/{run_id}/cancel", site.ask_to_cancel),
         Route("/runs/{run_id}/cancel", site.cancel, methods=["POST"]),
+        Route("/start", starting.ask),
+        Route("/start", starting.start, methods=["POST"]),
         Route("/records", site.records),
         Route("/sign-in", site.ask_to_sign_in),
         Route("/sign-in", site.sign_in, methods=["POST"]),
         Route("/sign-out", site.sign_out, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
+    if (provider := site.by_provider) is not None:
+        routes += [Route("/sign-in/provider", provider.begin), Route(DONE, provider.end)]
     refused = partial(_refused, site)
+    broken = HTMLResponse(page("signed_out", problem=BUG, issuer=""), 500)
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Sealed, broken=HTMLResponse(page("signed_out", problem=BUG), 500))],
+        middleware=[Middleware(Sealed, broken=broken)],
         exception_handlers={FederationError: refused, HTTPException: partial(_astray, site)},
     )
 
@@ -77,6 +85,7 @@ async def _refused(site: Site, request: Request, error: Exception) -> Response:
     try:
         site.guard.session(request)
     except FederationError:
-        return HTMLResponse(page("signed_out", problem=str(error)), code, headers)
-    name = "signed_out" if isinstance(error, Unauthenticated) else "problem"
-    return HTMLResponse(page(name, problem=str(error)), code, headers)
+        return HTMLResponse(site.signed_out(str(error)), code, headers)
+    if isinstance(error, Unauthenticated):
+        return HTMLResponse(site.signed_out(str(error)), code, headers)
+    return HTMLResponse(page("problem", problem=str(error)), code, headers)

@@ -15,17 +15,19 @@ from common.web.values import VALUE_NAMES
 from orchestrator.web import view
 from orchestrator.web.chart import chart_of
 from orchestrator.web.history import RoundRow, rows_after
+from orchestrator.web.paces import Paces
 from orchestrator.web.pages import fragment
 from orchestrator.web.view import Seen, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from markupsafe import Markup
 
     from common.ids import GatewayId, RunId
     from orchestrator.live_runs import LiveRun, LiveRuns
     from orchestrator.operations import Operations
+    from orchestrator.web.paces import Opening, Pace
 
 Fragments: TypeAlias = dict[str, "Markup"]  # by the id of their element, in their order
 
@@ -52,6 +54,7 @@ class Board:
     def __init__(self, runs: LiveRuns, operations: Operations) -> None:
         self._runs = runs
         self._operations = operations
+        self.paces = Paces(runs)
         self._kept: OrderedDict[RunId, _Kept] = OrderedDict()
         nothing = fragment("runs", name="ended", title="Ended", runs=())
         self._ended: tuple[frozenset[RunId], Markup] = frozenset(), nothing
@@ -69,7 +72,8 @@ class Board:
             if (version := self._version(live)) != kept.version:
                 rounds = await self._rounds(live, kept)
                 seen = self._seen(live, kept, rounds)
-                made = await asyncio.to_thread(lambda: dict(_made(seen)))
+                paces = self.paces.of(live)
+                made = await asyncio.to_thread(lambda: dict(_made(seen, paces)))
                 kept.fragments, kept.version = made, version
             return kept.fragments
 
@@ -121,7 +125,7 @@ class Board:
         return Seen(live.run, self._operations.status_of(live), sent, rounds)
 
 
-def _made(seen: Seen) -> Iterator[tuple[str, Markup]]:
+def _made(seen: Seen, paces: Mapping[Opening, Pace]) -> Iterator[tuple[str, Markup]]:
     status = seen.status
     yield "announce", fragment("announce", text=view.headline(seen))
     yield "summary", fragment("summary", status=status, wire=seen.run.plan.update_form.byte_length)
@@ -130,7 +134,8 @@ def _made(seen: Seen) -> Iterator[tuple[str, Markup]]:
         yield f"gw-{row.status.gateway}", fragment("gateway", row=row)
     yield "scores", fragment("scores", **_scores(seen))
     newest = tuple(reversed(seen.rounds[-SHOWN_ROUNDS:]))
-    yield "rounds", fragment("rounds", rounds=newest, count=len(seen.rounds), run_id=status.run_id)
+    shown = {"rounds": newest, "paces": paces, "run_id": status.run_id}
+    yield "rounds", fragment("rounds", count=len(seen.rounds), **shown)
     values = view.values_of(seen.run.plan, status)
     yield "values", fragment("values", names=VALUE_NAMES, gateways=values)
     yield "model", fragment("model", status=status)

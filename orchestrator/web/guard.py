@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from common.audit import Action
 from common.errors import PermissionRefused
 from common.tls import Identity
-from common.web.forms import check_csrf, form_of
+from common.web.forms import LONGEST_FORM, check_csrf, form_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OPERATOR = "/federation.v1.OperatorService"
 LIST_RUNS, WATCH_RUN = f"{OPERATOR}/ListRuns", f"{OPERATOR}/WatchRun"
-CANCEL_RUN, CREATE_WEB_LINK = f"{OPERATOR}/CancelRun", f"{OPERATOR}/CreateWebLink"
+START_RUN, CANCEL_RUN = f"{OPERATOR}/StartRun", f"{OPERATOR}/CancelRun"
 LIST_RECORDS = "/federation.v1.AuditService/ListRecords"
 
 
@@ -102,13 +102,15 @@ class Guard:
         """Return the session behind a request; raise NotSignedIn."""
         return self.sessions.session(request.cookies.get(self.cookie))
 
-    async def form(self, request: Request) -> dict[str, str]:
+    async def form(self, request: Request, longest: int = LONGEST_FORM) -> dict[str, str]:
         """Return the fields of a form that a page of ours has sent; raise ForeignForm."""
-        return await form_of(request, self.sessions.url)
+        return await form_of(request, self.sessions.url, longest)
 
-    async def signed_form(self, request: Request, session: WebSession) -> dict[str, str]:
+    async def signed_form(
+        self, request: Request, session: WebSession, longest: int = LONGEST_FORM
+    ) -> dict[str, str]:
         """Return the fields of a form of this very session; raise ForeignForm."""
-        fields = await self.form(request)
+        fields = await self.form(request, longest)
         check_csrf(fields.get("csrf", ""), session.csrf)
         return fields
 

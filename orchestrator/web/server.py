@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.four_eyes import FourEyes
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.guard import Guard
+    from orchestrator.web.provider import ProviderSignIn
 
 log = structlog.get_logger()
 
@@ -36,13 +37,14 @@ async def serving_page(
     orchestrator: Orchestrator,
     guard: Guard,
     four_eyes: FourEyes,
+    by_provider: ProviderSignIn | None,
 ) -> AsyncIterator[str]:
     """Serve the page inside the block, which is lent its URL."""
     listener = listening_at(web.address)
     guard.sessions.url = _url(web, listener)
     closing = asyncio.Event()
     board = Board(orchestrator.runs, orchestrator.operations)
-    app = app_of(Site(guard, orchestrator, board, four_eyes, closing))
+    app = app_of(Site(guard, orchestrator, board, four_eyes, closing, by_provider))
     context = None if web.is_loopback else _context(config.tls)
     async with serving(app, listener, closing, drain_s=config.drain_s, context=context):
         write_atomically(config.web_address_file, guard.sessions.url)

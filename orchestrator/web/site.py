@@ -16,7 +16,7 @@ from common.ids import RunId
 from common.web.sessions import set_cookie
 from common.web.stream import Follow
 from orchestrator.audit_log import PAGE
-from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
+from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, START_RUN, WATCH_RUN
 from orchestrator.web.model_card import card_of, text_of
 from orchestrator.web.pages import page
 from protos.federation.v1 import operator_pb2 as pb
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.board import Board
     from orchestrator.web.guard import Guard, Visit
+    from orchestrator.web.provider import ProviderSignIn
 
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -52,11 +53,19 @@ class Site:
     board: Board
     four_eyes: FourEyes
     closing: asyncio.Event  # of the server
+    by_provider: ProviderSignIn | None = None  # None: people sign in by links alone
+
+    def signed_out(self, problem: str = "") -> str:
+        """Return the page that says how to sign in."""
+        issuer = self.by_provider.issuer if self.by_provider else ""
+        return page("signed_out", problem=problem, issuer=issuer)
 
     async def runs(self, request: Request) -> Response:
         """Show every run, the newest first."""
         async with self.guard.call(request, LIST_RUNS) as visit:
-            return self._html(visit, "runs", parts=await self.board.list_of_runs())
+            may_start = visit.may(START_RUN, self.guard.federation)
+            parts = await self.board.list_of_runs()
+            return self._html(visit, "runs", parts=parts, may_start=may_start)
 
     async def run(self, request: Request) -> Response:
         """Show a run as it goes."""
@@ -71,7 +80,8 @@ class Site:
         async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             rows = tuple(reversed(await self.board.rounds(live)))
-            return self._html(visit, "rounds", run=live.run, rounds=rows)
+            paces = self.board.paces.of(live)
+            return self._html(visit, "rounds", run=live.run, rounds=rows, paces=paces)
 
     async def card(self, request: Request) -> Response:
         """Hand out what there is to know of a run's model, as JSON or Markdown."""
@@ -123,7 +133,7 @@ class Site:
         self.guard.count_stranger()
         token = request.query_params.get("token", "")
         if not token:
-            return HTMLResponse(page("signed_out", problem=""))
+            return HTMLResponse(self.signed_out())
         return HTMLResponse(page("sign_in", token=token, person=self.guard.sessions.whose(token)))
 
     async def sign_in(self, request: Request) -> Response:

@@ -21,11 +21,13 @@ APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 MODULES = {"fedgate": "cli", "fedgate-gateway": "gateway"}
 WITH_EXAMPLES = [
     *("fedgate doctor", "fedgate init", "fedgate run start", "fedgate run watch"),
+    "fedgate run prepare",
     *("fedgate run compare", "fedgate plan check", "fedgate model export"),
     *("fedgate model evaluate", "fedgate model predict", "fedgate demo", "fedgate serve"),
     *("fedgate enroll create", "fedgate pki issue", "fedgate audit verify"),
     *("fedgate-gateway init", "fedgate-gateway run", "fedgate-gateway check"),
-    *("fedgate-gateway enroll", "fedgate-gateway ledger show"),
+    *("fedgate-gateway enroll", "fedgate-gateway ledger show", "fedgate-gateway web link"),
+    *("fedgate-gateway pause", "fedgate-gateway resume"),
 ]
 
 

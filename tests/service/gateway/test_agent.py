@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -363,6 +365,20 @@ async def test_data_that_cannot_be_read_refuse_the_plan_without_a_word_of_why(
     await run(workshop, fake)
     assert fake.answers == [Refusal(RefusalReason.FAILED)]
     assert [each.refusal for each in fake.declined] == fake.answers
+
+
+async def test_a_paused_gateway_sends_again_what_was_begun_and_begins_nothing_else(workshop, task):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    first = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial))
+    await run(workshop, first)
+    workshop.pause.turn_on(datetime(2030, 1, 1, tzinfo=UTC))
+    second = RunNews(RUN, 0, replace(train(initial).instruction, round=2))
+    again = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial), second)
+    await run(workshop, again)
+    assert again.updates == first.updates
+    assert [each.refusal for each in again.declined] == [Refusal(RefusalReason.PAUSED)]
+    assert [each.key.round for each in again.declined] == [2]
 
 
 async def test_a_ledger_that_lacks_what_was_countersigned_takes_part_in_nothing(workshop, task):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from contextlib import AsyncExitStack
 from time import monotonic  # noqa: TID251 - the claim is about real seconds
@@ -26,7 +27,7 @@ from orchestrator.config import FourEyesSettings, Limits, WebSettings
 from orchestrator.database import AUDIT_RECORDS
 from orchestrator.server import listening
 from orchestrator.web.board import Board
-from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, WATCH_RUN
+from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, START_RUN, WATCH_RUN
 from orchestrator.web_sessions import LINK_S
 from tests.fakes import plan_of
 from tests.page import (
@@ -53,6 +54,7 @@ VIEWS = {
     f"/runs/{RUN}/events": WATCH_RUN,
     f"/runs/{RUN}/rounds": WATCH_RUN,
     f"/runs/{RUN}/cancel": CANCEL_RUN,
+    "/start": START_RUN,
     "/records": LIST_RECORDS,
 }
 
@@ -304,6 +306,17 @@ async def test_a_run_shows_where_each_gateway_stands_and_what_it_trains_with(ser
     assert "epsilon budget" in rows[REFUSING]
     assert '0.05 <small class="source override">' in text
     assert '3 <small class="source profile">' in text
+
+
+async def test_a_round_says_what_it_moved_and_how_long_its_weights_took(served, olga, sites):
+    live = live_run(served)
+    for site in sites:
+        await update(site, live)
+    await in_state(live, lambda run: run.has_ended)
+    row = (await olga.get(f"/runs/{RUN}/rounds")).text.split("<tbody>")[1]
+    size_of_update = live.run.plan.update_form.byte_length
+    assert f'<td class="number">{len(sites) * size_of_update} B</td>' in row
+    assert re.search(r'<td class="number">[0-9.]+ s</td><td>published</td>', row)
 
 
 async def test_what_happens_is_told_within_a_second(served, olga, sites):

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Callable, Iterator
 from time import time  # noqa: TID251 - the claim is about real seconds
 
 import pytest
-from axe_core_python.selenium import Axe
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.wait import WebDriverWait
 
 from common.tls import Role
 from orchestrator.config import WebSettings
+from tests.browser import NEEDED, browser, looked_at, severe, until_shown, without_script
 from tests.page import REFUSING, RUN, SITES, answered, in_state, link_of, score, update, varied_plan
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SOON_S = 1.0  # what is promised
-PATIENCE_S = 20.0
 NOTING = """
 window.shownAt = 0;
 const row = arguments[0];
@@ -31,23 +24,9 @@ document.addEventListener('fedgate:updated', () => {
   if (!window.shownAt && place.textContent === 'in') window.shownAt = Date.now();
 });
 """
-PHONE = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="needs Debian's packages chromium and chromium-driver",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[WebDriver]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for each in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{each}")
-    options.add_argument("--window-size=1280,1000")
-    with webdriver.Chrome(options=options, service=Service(DRIVER)) as started:
-        yield started
+__all__ = ["browser"]
+pytestmark = NEEDED
 
 
 @pytest.fixture
@@ -75,26 +54,18 @@ async def watched(federation, browser):
 def _sign_in(browser: WebDriver, link: str) -> None:
     browser.get(link)
     browser.find_element(By.CSS_SELECTOR, "main button").click()
-    _until(browser, lambda: browser.find_elements(By.ID, "going-on"))
-
-
-def _until(browser: WebDriver, condition: Callable[[], object]) -> None:
-    WebDriverWait(browser, PATIENCE_S, 0.05).until(lambda _: condition())
+    until_shown(browser, lambda: browser.find_elements(By.ID, "going-on"))
 
 
 def _follow(browser: WebDriver, federation) -> None:
     """Open the run's page; return once it follows what happens."""
     browser.get(f"{federation.server.page_url}/runs/{RUN}")
     note = browser.find_element(By.ID, "following")
-    _until(browser, lambda: "follows" in note.text)
+    until_shown(browser, lambda: "follows" in note.text)
 
 
 def _word(browser: WebDriver, site: str) -> str:
     return browser.find_element(By.CSS_SELECTOR, f"#gw-{site} .place").text
-
-
-def _severe(browser: WebDriver) -> list[str]:
-    return [each["message"] for each in browser.get_log("browser") if each["level"] == "SEVERE"]
 
 
 async def test_what_happens_is_on_the_page_within_a_second_and_nothing_is_complained_of(
@@ -103,7 +74,7 @@ async def test_what_happens_is_on_the_page_within_a_second_and_nothing_is_compla
     await asyncio.to_thread(_follow, browser, watched)
     took = [await _shown_s(watched, browser, site) for site in watched.gateways_of_run[1:4]]
     assert min(took) < SOON_S  # of three, as machines are busy with other tests
-    assert _severe(browser) == []
+    assert severe(browser) == []
 
 
 async def _shown_s(watched, browser: WebDriver, site) -> float:
@@ -113,7 +84,7 @@ async def _shown_s(watched, browser: WebDriver, site) -> float:
     begun = time()
     await update(site, watched.server.orchestrator.runs.get(RUN))
     shown_at = lambda: browser.execute_script("return window.shownAt")  # noqa: E731
-    await asyncio.to_thread(_until, browser, shown_at)
+    await asyncio.to_thread(until_shown, browser, shown_at)
     return await asyncio.to_thread(shown_at) / 1000 - begun
 
 
@@ -150,62 +121,34 @@ async def test_focus_stays_where_it_is_while_the_page_changes(watched, browser):
     live = watched.server.orchestrator.runs.get(RUN)
     await operator.record_scores(RUN, score(1, live.run.weights, 0.7))
     scores = lambda: "70.0" in browser.find_element(By.ID, "scores").text  # noqa: E731
-    await asyncio.to_thread(_until, browser, scores)
+    await asyncio.to_thread(until_shown, browser, scores)
     assert await asyncio.to_thread(browser.execute_script, at) == "scores-caption"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["wide", "phone"])
 async def test_axe_finds_nothing_serious_and_nothing_sticks_out(watched, browser, scheme, width):
-    paths = ("/", f"/runs/{RUN}", f"/runs/{RUN}/rounds", f"/runs/{RUN}/cancel", "/sign-in")
+    of_run = (f"/runs/{RUN}", f"/runs/{RUN}/rounds", f"/runs/{RUN}/cancel")
+    paths = ("/", *of_run, "/start", "/sign-in")
     found = await asyncio.to_thread(
-        _looked_at, browser, watched.server.page_url, paths, scheme, width
+        looked_at, browser, watched.server.page_url, paths, scheme, width
     )
     assert found == {path: ([], True) for path in paths}
-
-
-def _looked_at(
-    browser: WebDriver, url: str, paths: tuple[str, ...], scheme: str, width: str
-) -> dict[str, tuple[list[str], bool]]:
-    """Return for each page what axe finds, and whether it is as wide as the window."""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    if width == "phone":
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
-    found = {}
-    for path in paths:
-        browser.get(f"{url}{path}")
-        bad = [each["id"] for each in Axe().run(browser)["violations"]]
-        fits = "return document.documentElement.scrollWidth <= window.innerWidth"
-        found[path] = (bad, browser.execute_script(fits))
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    return found
 
 
 async def test_axe_finds_nothing_serious_in_the_audit_log(watched, browser):
     link = await link_of(watched, Role.AUDITOR, "ada")
     await asyncio.to_thread(_sign_in, browser, link)
     url = watched.server.page_url
-    found = await asyncio.to_thread(_looked_at, browser, url, ("/records",), "dark", "phone")
+    found = await asyncio.to_thread(looked_at, browser, url, ("/records",), "dark", "phone")
     assert found == {"/records": ([], True)}
 
 
 async def test_without_javascript_the_same_is_there_and_it_is_loaded_again(watched, browser):
     page = f"{watched.server.page_url}/runs/{RUN}"
-    text, refreshes = await asyncio.to_thread(_without_script, browser, page)
+    text, refreshes = await asyncio.to_thread(without_script, browser, page)
     assert all(each in text for each in (*SITES, REFUSING, "65.4", "load it again"))
     assert refreshes == "5"
-
-
-def _without_script(browser: WebDriver, page: str) -> tuple[str, str | None]:
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        browser.get(page)
-        text = browser.find_element(By.TAG_NAME, "body").text
-        refresh = browser.find_element(By.CSS_SELECTOR, "meta[http-equiv=refresh]")
-        return text, refresh.get_attribute("content")
-    finally:
-        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 async def test_a_run_is_cancelled_by_two_clicks(watched, browser):
@@ -217,4 +160,4 @@ async def test_a_run_is_cancelled_by_two_clicks(watched, browser):
 def _cancel(browser: WebDriver) -> None:
     browser.find_element(By.CSS_SELECTOR, "#actions a").click()
     browser.find_element(By.CSS_SELECTOR, "button.danger").click()
-    _until(browser, lambda: "cancelled" in browser.find_element(By.ID, "announce").text)
+    until_shown(browser, lambda: "cancelled" in browser.find_element(By.ID, "announce").text)
