@@ -29,10 +29,14 @@ def build(into: Path, repository: Path = ROOT) -> Path:
         _repack(plain, into / plain.name, date)
         unpacked = _unpacked(into / plain.name, scratch / "unpacked")
         wheel = _made("wheel", unpacked / plain.name.removesuffix(".tar.gz"), into, date)
-    changed = _git(repository, "status", "--porcelain", "--untracked-files=no")
-    if changed:
+    if changed := changes(repository):
         sys.stderr.write(f"not in it, for it is not committed:\n{changed}")
     return wheel
+
+
+def changes(repository: Path) -> str:
+    """Return what of the repository's files is not as it was committed, a line for each."""
+    return _git(repository, "status", "--porcelain", "--untracked-files=no")
 
 
 def _git(repository: Path, *arguments: str) -> str:
