@@ -15,7 +15,7 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 COVERING := tests/unit tests/service tests/golden  # what reaches each line; the rest takes twice as long traced
-BESIDE := tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
+BESIDE := tests/packages tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
 TESTS := $(COVERING) $(BESIDE)
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100

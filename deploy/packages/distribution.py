@@ -61,7 +61,17 @@ def _made(kind: str, sources: Path, into: Path, date: int) -> Path:
     """Build an sdist or a wheel of `sources` with the tools of this environment."""
     already = set(into.glob("*"))
     subprocess.run(
-        [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--quiet", "--outdir", into, sources],
+        [
+            sys.executable,
+            "-m",
+            "build",
+            f"--{kind}",
+            "--no-isolation",
+            "--quiet",
+            "--outdir",
+            into,
+            sources,
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
         umask=UMASK,
