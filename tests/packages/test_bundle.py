@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,27 +129,28 @@ def test_nothing_is_installed_over_what_is_there(small):
     assert (code, "installed is there already: name a folder that is not" in said) == (1, True)
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for 2 GB, gone at once; its path is short, for the sockets of the demo."""
+    with tempfile.TemporaryDirectory(prefix="fedgate-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 @pytest.mark.timeout(1200)
-def test_the_bundle_alone_brings_a_first_private_model_where_no_way_leads_out(tmp_path):
-    made, there = tmp_path / "made", tmp_path / "there"
-    try:
-        there.mkdir()
-        make = [sys.executable, SCRIPTS / "bundle.py", made, "--without-images"]
-        subprocess.run(make, check=True, capture_output=True)
-        (bundle,) = made.iterdir()
-        out = run(*ALONE, PYTHON, "-c", DIAL, cwd=there)
-        assert "Network is unreachable" in out.stderr
-        installed = run(*ALONE, PYTHON, bundle / "install.py", "fedgate", cwd=there)
-        assert installed.returncode == 0, installed.stderr
-        shutil.rmtree(made)  # nothing of it is needed any more
-        demo = ("demo", "--gateways", "1", "--rounds", "1", "--format", "json")
-        found = run(*ALONE, there / "fedgate" / "bin" / "fedgate", *demo, cwd=there)
-        assert found.returncode == 0, found.stderr
-        result = json.loads(found.stdout)
-        assert 7.9 < result["epsilon"] <= 8
-        model = (there / "model" / "model.safetensors").read_bytes()
-        assert hashlib.sha256(model).hexdigest() == result["model_sha256"]
-    finally:  # 2 GB
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(there, ignore_errors=True)
+def test_the_bundle_alone_brings_a_first_private_model_where_no_way_leads_out(scratch):
+    make = [sys.executable, SCRIPTS / "bundle.py", scratch / "made", "--without-images"]
+    subprocess.run(make, check=True, capture_output=True)
+    (bundle,) = (scratch / "made").iterdir()
+    dialled = run(*ALONE, PYTHON, "-c", DIAL, cwd=scratch)
+    assert "Network is unreachable" in dialled.stderr
+    installed = run(*ALONE, PYTHON, bundle / "install.py", "fedgate", cwd=scratch)
+    assert installed.returncode == 0, installed.stderr
+    shutil.rmtree(bundle)  # nothing of it is needed any more
+    demo = ("demo", "--gateways", "1", "--rounds", "1", "--format", "json")
+    found = run(*ALONE, scratch / "fedgate" / "bin" / "fedgate", *demo, cwd=scratch)
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert 7.9 < result["epsilon"] <= 8
+    model = (scratch / "model" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(model).hexdigest() == result["model_sha256"]
