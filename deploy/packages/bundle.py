@@ -16,7 +16,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from distribution import ROOT, build, changes
+from distribution import ROOT, build, changes, or_say
 
 IMAGES = ("fedgate-orchestrator", "fedgate-gateway")
 SERVICES = ("orchestrator", "gateway-1")  # of docker-compose.yml: one builds each image
@@ -49,11 +49,9 @@ def main() -> None:
 
 def _has_engine() -> bool:
     docker = shutil.which("docker")
-    return docker is not None and not _quietly(docker, "info").returncode
-
-
-def _quietly(*line: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(line, check=False, capture_output=True, text=True)
+    if docker is None:
+        return False
+    return subprocess.run([docker, "info"], check=False, capture_output=True).returncode == 0
 
 
 def _begin(into: Path) -> Path:
@@ -99,7 +97,7 @@ def _images(bundle: Path) -> None:
     subprocess.run(["docker", "compose", "build", *SERVICES], cwd=ROOT, check=True)
     into = bundle / "images"
     into.mkdir()
-    save = ["docker", "save", "--output", into / "fedgate-images.tar", *IMAGES]
+    save = ["docker", "save", "--output", str(into / "fedgate-images.tar"), *IMAGES]
     subprocess.run(save, check=True)
     _pages(bundle, WITH_IMAGES)
 
@@ -146,4 +144,4 @@ def _report(bundle: Path, *, images: bool, digest: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    or_say(main)

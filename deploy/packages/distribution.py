@@ -13,6 +13,10 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 UMASK = 0o022
@@ -97,5 +101,19 @@ def _repack(archive: Path, into: Path, date: int) -> None:
             new.addfile(member, old.extractfile(member) if member.isfile() else None)
 
 
-if __name__ == "__main__":
+def or_say(work: Callable[[], object]) -> None:
+    """Do it; leave with one sentence if a program that it runs fails."""
+    try:
+        work()
+    except subprocess.CalledProcessError as error:
+        line = " ".join(map(str, error.cmd))
+        sys.exit(f"error: {line}: ended with {error.returncode}: {error.stderr or 'see above'}")
+
+
+def main() -> None:
+    """Build into the folder that is named."""
     sys.stdout.write(f"{build(Path(sys.argv[1]))}\n")
+
+
+if __name__ == "__main__":
+    or_say(main)

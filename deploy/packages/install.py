@@ -21,6 +21,7 @@ import sysconfig
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SUMS = HERE / "SHA256SUMS"
@@ -48,7 +49,8 @@ def verify() -> None:
     """Leave with what is wrong unless every file is here as it was listed, and no other."""
     if not SUMS.is_file():
         stop(f"{SUMS} is missing: copy the whole folder again")
-    listed = dict(reversed(line.split("  ", 1)) for line in SUMS.read_text().splitlines())
+    lines = (line.split("  ", 1) for line in SUMS.read_text().splitlines())
+    listed = {name: digest for digest, name in lines}
     here = {path.relative_to(HERE).as_posix() for path in HERE.rglob("*") if path.is_file()}
     here -= {SUMS.name}
     wrong = [f"{name} is missing" for name in sorted(set(listed) - here)]
@@ -69,7 +71,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def show(contents: dict) -> None:
+def show(contents: dict[str, Any]) -> None:
     """Print what the bundle holds."""
     print(f"Fedgate {contents['version']} of commit {contents['commit']}")
     print(f"for Python {contents['python']} on {contents['platform']}")
@@ -88,8 +90,8 @@ def install(folder: Path) -> None:
     python, wheels = folder / "bin" / "python", sorted((HERE / "wheels").glob("*.whl"))
     (pip,) = (HERE / "wheels").glob("pip-*.whl")
     alone = ["--isolated", "--no-cache-dir", "--disable-pip-version-check", "-q"]
-    line = [python, pip / "pip", *alone, "install", "--no-index", "--no-deps", *wheels]
-    done = subprocess.run(line, check=False)
+    line = [str(python), str(pip / "pip"), *alone, "install", "--no-index", "--no-deps"]
+    done = subprocess.run([*line, *map(str, wheels)], check=False)
     if done.returncode:
         stop(f"pip could not install the wheels (above), and {folder} is not whole: remove it")
     print(f"done. A first private model:\n\n    {folder}/bin/fedgate demo\n")
@@ -97,7 +99,7 @@ def install(folder: Path) -> None:
         print(f"The images: docker load --input {HERE}/images/fedgate-images.tar")
 
 
-def check(folder: Path, contents: dict) -> None:
+def check(folder: Path, contents: dict[str, Any]) -> None:
     """Leave with a sentence where this bundle cannot be installed."""
     ours = f"{sys.version_info.major}.{sys.version_info.minor}", sysconfig.get_platform()
     if (made_for := (contents["python"], contents["platform"])) != ours:
