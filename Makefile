@@ -15,7 +15,7 @@ GENERATED := $(PROTOS:.proto=_pb2.py)
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 COVERING := tests/unit tests/service tests/golden  # what reaches each line; the rest takes twice as long traced
-BESIDE := tests/docs tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
+BESIDE := tests/packages tests/docs tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
 TESTS := $(COVERING) $(BESIDE)
 CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orchestrator/selection.py,orchestrator/aggregation.py,orchestrator/norms.py,orchestrator/reputation.py,gateway/dp_sgd.py,gateway/training.py,gateway/sampling.py,gateway/local_round.py,gateway/policy.py,common/accounting.py,common/calibration.py,common/adaptive_clipping.py,common/hyperparameters.py,common/plan.py,private_step/*
 CORE_BRANCHES := 100
@@ -33,8 +33,8 @@ BOM = .venv-sbom/bin/python -W ignore::UserWarning:cyclonedx -m cyclonedx_py req
 	--pyproject pyproject.toml --mc-type application --output-reproducible --validate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover beside planted docs docs-serve bench \
-	bench-competitors demo up down wheels sbom lock check clean
+.PHONY: help setup protos fmt lint types layers test faults fuzz hosts simulate poison system cover beside planted docs docs-serve \
+	bench bench-competitors demo up down wheels dist bundle sbom lock check clean
 
 help:  ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,6 +124,13 @@ wheels: $(LOCKED)  ## fetch the locked packages for image builds into wheels/
 		-r requirements/build.txt -r requirements/gateway.txt -r requirements/orchestrator.txt
 	$(PIP) download -qq --dest wheels --no-deps $(TORCH_OPTIONS) -r requirements/torch.txt
 
+dist: $(LOCKED)  ## build what pip installs, of what is committed, into dist/
+	$(BIN)/python deploy/packages/distribution.py dist
+
+BUNDLE ?=
+bundle: $(LOCKED)  ## all that installs without a network, in a folder of dist/; BUNDLE=--without-images
+	$(BIN)/python deploy/packages/bundle.py dist $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(BUNDLE)
+
 sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json, from the lock
 	mkdir -p dist/sbom
 	cat requirements/orchestrator.txt | $(BOM) -o dist/sbom/orchestrator.cdx.json -
@@ -137,6 +144,8 @@ lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer 
 		-o requirements/orchestrator.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
 		-o requirements/gateway.txt pyproject.toml
+	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner --extra otel --extra postgresql \
+		-o requirements/bundle.txt pyproject.toml requirements/bundle.in
 	for name in $(COMPETITORS) sbom; do $(COMPILE) -o requirements/$$name.txt requirements/$$name.in; done
 	@! grep -nE '^(nvidia|cuda|triton)|://' requirements/*.txt || { echo "compile where pip takes a CPU build of torch"; exit 1; }
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import (
+from cli import (  # some add commands to groups: `plan check`, `run compare`, `model predict`
     audit_commands,
     backup_commands,
+    compare_command,  # noqa: F401
+    demo_command,
     doctor_command,
     enroll_commands,
+    init_command,
+    model_commands,
     new_commands,
     pki_commands,
+    plan_commands,  # noqa: F401
     plan_key_commands,
+    predict_command,  # noqa: F401
+    prepare_command,  # noqa: F401
+    push_command,  # noqa: F401
     run_commands,
+    try_command,
     web_commands,
 )
-from common.console import ERRORS, run_app
+from common.console import ERRORS, VersionOption, run_app
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Federated learning with differential privacy inside the training loop.",
 )
 app.add_typer(run_commands.app, name="run")
 app.add_typer(pki_commands.app, name="pki")
@@ -37,24 +44,10 @@ app.add_typer(new_commands.app, name="new")
 app.command("doctor")(doctor_command.doctor)
 app.command("backup")(backup_commands.backup)
 app.command("restore")(backup_commands.restore)
-if importlib.util.find_spec("torch") is not None:  # the orchestrator's image has none
-    # some add commands to groups: `plan check`, `run compare`, `model predict`
-    from cli import (  # noqa: F401
-        compare_command,
-        demo_command,
-        init_command,
-        model_commands,
-        plan_commands,
-        predict_command,
-        prepare_command,
-        push_command,
-        try_command,
-    )
-
-    app.add_typer(model_commands.app, name="model")
-    app.command("demo")(demo_command.demo)
-    app.command("init")(init_command.init)
-    app.command("try")(try_command.try_)
+app.add_typer(model_commands.app, name="model")
+app.command("demo")(demo_command.demo)
+app.command("init")(init_command.init)
+app.command("try")(try_command.try_)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
 
@@ -63,6 +56,11 @@ StandbyOption = Annotated[
     bool,
     typer.Option("--standby", help="Wait while another one leads over the same PostgreSQL."),
 ]
+
+
+@app.callback()
+def fedgate(version: VersionOption = False) -> None:  # noqa: FBT002 - done by then
+    """Federated learning with differential privacy inside the training loop."""
 
 
 @app.command()

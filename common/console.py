@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from common.errors import FederationError, RequestError
+from common.extras import missing_package
+from common.version import SOFTWARE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -73,12 +75,30 @@ def working(what: str) -> Iterator[None]:
         timer.cancel()
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer hands it over
+    if asked:
+        OUT.print(f"fedgate {SOFTWARE_VERSION}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+]
+
+
 def run_app(app: Callable[[], None]) -> None:
     """Run a command line; an error of ours ends it with one screen of text and exit code 1."""
     try:
         app()
     except FederationError as error:
         fail(error)
+    except ModuleNotFoundError as error:
+        if (missing := missing_package(error)) is None:
+            raise
+        fail(missing)
     except KeyboardInterrupt:
         ERRORS.print("stopped")
         sys.exit(130)

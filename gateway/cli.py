@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.config import load_settings
-from common.console import ERRORS, OUT, Format, FormatOption, emit_json, run_app
+from common.console import ERRORS, OUT, Format, FormatOption, VersionOption, emit_json, run_app
 from common.plan import Unit
 from gateway.audit_commands import app as audit
 from gateway.check_command import check
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="One site's side of a federation: trains on data that never leave it.",
 )
 
 app.add_typer(ledger, name="ledger")
@@ -59,6 +58,11 @@ StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local
 UnitOption = Annotated[
     Unit, typer.Option(help="What is sampled, clipped and protected: named, not reckoned with.")
 ]
+
+
+@app.callback()
+def fedgate_gateway(version: VersionOption = False) -> None:  # noqa: FBT002 - done by then
+    """One site's side of a federation: trains on data that never leave it."""
 
 
 @app.command("run")

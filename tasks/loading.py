@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import RequestError
+from common.extras import missing_package
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def _load(reference: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
-        raise TaskNotFound(reference, f"there is no module {error.name!r}") from None
+        missing = missing_package(error)
+        raise missing or TaskNotFound(reference, f"there is no module {error.name!r}") from None
 
 
 def _load_file(reference: str, path: Path) -> ModuleType:

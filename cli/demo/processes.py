@@ -56,7 +56,7 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**self._environment(), "OMP_NUM_THREADS": "1"},
+                env=self._environment(),
             )
 
     async def run(self, name: str, *arguments: str) -> str:
@@ -105,7 +105,9 @@ class Processes:
         self._running.clear()
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "TMPDIR": str(self._scratch)}  # torch leaves a folder there
+        scratch = str(self._scratch)  # torch leaves a folder there
+        # the models are small: a second thread gains nothing, and spins where processors are busy
+        return {**os.environ, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

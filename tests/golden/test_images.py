@@ -29,6 +29,7 @@ def test_builds_are_given_every_package_of_the_distribution_and_no_keys_or_state
         "README.md",
         "pyproject.toml",
         "requirements",
+        "setup.py",
         "wheels",
         "deploy/locked-pip",
     }

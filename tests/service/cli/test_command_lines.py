@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,33 @@ def test_a_shell_completes_the_commands(name, offered):
         env={**os.environ, **asked},
     )
     assert offered in said.stdout.split()
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_command_tells_its_version(name):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    said = run(name, "--version")
+    assert (said.returncode, said.stdout) == (0, f"fedgate {version}\n")
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("cli.main", ["fedgate", "demo"]),
+        ("cli.main", ["fedgate", "plan", "check", "examples/letters/plan.toml"]),
+        ("gateway.cli", ["fedgate-gateway", "run", "--config", "examples/letters/gateway-1.toml"]),
+    ],
+)
+def test_without_torch_a_command_that_needs_it_says_what_brings_it(start, words):
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        f"from {start} import main; sys.argv = {words!r}; main()"
+    )
+    line = [sys.executable, "-c", code]
+    said = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: this needs the package 'torch'")
+    assert "pip install 'fedgate[demo]'" in said.stderr
 
 
 def codes() -> dict[int, str]:

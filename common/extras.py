@@ -1,0 +1,34 @@
+"""The packages that only some of Fedgate needs, and what `pip install` brings them with."""
+
+from __future__ import annotations
+
+from common.errors import RequestError
+
+EXTRAS = {  # by the name that is imported
+    "absl": "gateway",
+    "dp_accounting": "gateway",
+    "huggingface_hub": "ner",
+    "llvmlite": "gateway",
+    "scipy": "gateway",
+    "seqeval": "ner",
+    "tokenizers": "ner",
+    "torch": "gateway",
+    "transformers": "ner",
+}
+
+
+class PackageMissing(RequestError):
+    """A command needs a package of an extra that was not installed."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(
+            f"this needs the package {module!r}, which is not installed here: "
+            f"pip install 'fedgate[demo]' for all that trains and scores, or "
+            f"'fedgate[{EXTRAS[module]}]' for that part alone"
+        )
+
+
+def missing_package(error: ModuleNotFoundError) -> PackageMissing | None:
+    """Return what to say of an import that failed, None if no extra brings the module."""
+    module = (error.name or "").partition(".")[0]
+    return PackageMissing(module) if module in EXTRAS else None
