@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.plan_draft import PlanDraft, site, words
-from common.console import OUT, answer, working
+from common.console import OUT, Format, FormatOption, answer, emit_json, working
 from common.key_files import write_new
 from common.plan import Unit
 
@@ -33,6 +33,7 @@ def init(  # noqa: PLR0913 - options of a command line
     sampling_rate: Annotated[
         float, typer.Option(min=1e-6, max=1, help="Chance of each unit to be in a step.")
     ] = 0.8,
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Write a commented plan, by asking or by options; it passes `fedgate plan check`.
 
@@ -54,7 +55,10 @@ def init(  # noqa: PLR0913 - options of a command line
         sampling_rate=sampling_rate,
     )
     _write(draft, out)
-    OUT.print(f"made {out}: see what it costs with `fedgate plan check {out}`", markup=False)
+    if output is Format.JSON:
+        emit_json({"file": out})
+    else:
+        OUT.print(f"made {out}: see what it costs with `fedgate plan check {out}`", markup=False)
 
 
 def _several(given: Sequence[str] | None, option: str, question: str) -> tuple[str, ...]:

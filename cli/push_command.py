@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.model_commands import FolderOption, app
-from common.console import OUT, Format, FormatOption, emit_json
+from common.console import OUT, Format, FormatOption, emit_json, working
 from common.errors import RequestError
 
 
@@ -41,7 +41,9 @@ def push(
         from cli import model_push
     except ImportError as error:
         raise HubMissing(error) from error
-    card = model_push.push(folder, target, name=name or target.name, license_name=license_name)
+    called = name or target.name
+    with working("proving the model and writing it"):
+        card = model_push.push(folder, target, name=called, license_name=license_name)
     if output is Format.JSON:
         emit_json({"folder": target, "sha256": card.sha256})
         return

@@ -147,9 +147,8 @@ def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
 def _read_conll(path: Path, lines: Lines) -> Iterator[Sentence | BrokenLine]:
     document, columns, start = 0, list[tuple[str, str] | BrokenLine](), 0
     for number, line in (*lines, (0, "")):
-        is_text = isinstance(line, str)
-        begins_document = is_text and line.startswith("-DOCSTART-")
-        if not is_text or (line.strip() and not begins_document):
+        begins_document = isinstance(line, str) and line.startswith("-DOCSTART-")
+        if isinstance(line, BrokenLine) or (line.strip() and not begins_document):
             start = start if columns else number
             columns.append(_parse_column(path, number, line))
         elif columns:

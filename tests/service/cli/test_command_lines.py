@@ -29,6 +29,15 @@ WITH_EXAMPLES = [
 ]
 
 
+WITHOUT_FORMAT = {  # and why
+    "fedgate serve": "runs until it is stopped; its log is JSON where [log] says so",
+    "fedgate-gateway run": "runs until it is stopped; its log is JSON where [log] says so",
+    "fedgate audit export": "always prints lines of JSON",
+    "fedgate-gateway audit export": "always prints lines of JSON",
+    "fedgate-gateway ledger export": "always prints lines of JSON",
+}
+
+
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
     line = [sys.executable, "-m", MODULES[words[0]], *words[1:]]
@@ -65,6 +74,16 @@ def examples_of(words: str) -> list[str]:
 def test_every_command_says_in_a_sentence_what_it_does(words):
     first = (ALL[words].help or "").partition("\n\n")[0]
     assert first.rstrip().endswith((".", ":")), first
+
+
+@pytest.mark.parametrize("words", sorted(ALL))
+def test_every_command_prints_json_where_asked_or_is_known_not_to(words):
+    takes_it = any("--format" in parameter.opts for parameter in ALL[words].params)
+    assert takes_it != (words in WITHOUT_FORMAT)
+
+
+def test_no_command_that_is_gone_is_excused_from_printing_json():
+    assert WITHOUT_FORMAT.keys() <= ALL.keys()
 
 
 @pytest.mark.parametrize("words", WITH_EXAMPLES)
