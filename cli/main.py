@@ -40,6 +40,7 @@ if importlib.util.find_spec("torch") is not None:  # the orchestrator's image ha
     from cli import (  # noqa: F401
         compare_command,
         demo_command,
+        figures_command,
         init_command,
         model_commands,
         plan_commands,

@@ -21,7 +21,8 @@ APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 MODULES = {"fedgate": "cli", "fedgate-gateway": "gateway"}
 WITH_EXAMPLES = [
     *("fedgate doctor", "fedgate init", "fedgate run start", "fedgate run watch"),
-    *("fedgate run compare", "fedgate plan check", "fedgate model export"),
+    *("fedgate run compare", "fedgate run export-figures", "fedgate plan check"),
+    *("fedgate model export",),
     *("fedgate model evaluate", "fedgate model predict", "fedgate demo", "fedgate serve"),
     *("fedgate enroll create", "fedgate pki issue", "fedgate audit verify"),
     *("fedgate-gateway init", "fedgate-gateway run", "fedgate-gateway check"),
