@@ -135,7 +135,7 @@ async def test_without_a_store_it_says_which_there_are(serving):
 
 
 async def test_an_mlflow_that_is_not_there_is_named(serving):
-    with pytest.raises(StoreUnreachable, match="MLflow at nowhere:.* takes no figures .*see that"):
+    with pytest.raises(StoreUnreachable, match=r"MLflow at nowhere:.* takes no figures .*see"):
         await exported(serving[1], "--mlflow", "nowhere://at-all")
 
 
