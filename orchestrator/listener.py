@@ -1,26 +1,14 @@
-"""Ports that are taken, and files that say which."""
+"""A gRPC server's port."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.errors import UnavailableError
+from common.listening import AddressTaken
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import grpc
     import grpc.aio
-
-
-class AddressTaken(UnavailableError):
-    """The server cannot listen where it should."""
-
-    def __init__(self, address: str, setting: str = "address") -> None:
-        super().__init__(
-            f"cannot listen on {address}: another process listens there (`ss -ltnp` names it), or "
-            f"the host is not this machine's: stop that process, or set another `{setting}`"
-        )
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:
@@ -34,10 +22,3 @@ def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredenti
     except RuntimeError as error:
         raise AddressTaken(address) from error
     return f"{address.rpartition(':')[0]}:{port}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file by one that holds `text`."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

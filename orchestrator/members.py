@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import grpc.aio
 import structlog
 
+from common.listening import write_atomically
 from orchestrator.callers import Callers
 from orchestrator.doors import EnrolmentDoor
 from orchestrator.enrolment_service import EnrolmentService, MembershipService
-from orchestrator.listener import bind, write_atomically
+from orchestrator.listener import bind
 from orchestrator.quotas import Quotas
 from orchestrator.roster import Roster
 from orchestrator.rpc_errors import GuardingInterceptor

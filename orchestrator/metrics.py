@@ -13,8 +13,8 @@ from prometheus_client import Histogram
 
 from common.disk import SYSTEM_DISK
 from common.exposition import exposed, registry_of
+from common.listening import write_atomically
 from orchestrator.gauges import Gauges
-from orchestrator.listener import write_atomically
 from orchestrator.run_metrics import RunMetrics
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from common import logs
 from common.allocator import MIB, keep_on_the_heap
 from common.clock import SystemClock
 from common.descriptors import allow_many
+from common.listening import write_atomically
 from orchestrator.audit_service import AuditService
 from orchestrator.auth import SERVICES, SERVICES_OF_PEOPLE
 from orchestrator.doors import MembersDoor, PeopleDoor
@@ -25,7 +26,7 @@ from orchestrator.engines import url_of
 from orchestrator.four_eyes import FourEyes
 from orchestrator.gateway_service import GatewayService
 from orchestrator.leadership import leading
-from orchestrator.listener import bind, write_atomically
+from orchestrator.listener import bind
 from orchestrator.members import Members
 from orchestrator.operator_service import OperatorService
 from orchestrator.orchestrator import Orchestrator

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.errors import FederationError
-from orchestrator.listener import AddressTaken, write_atomically
+from common.listening import AddressTaken, write_atomically
 from orchestrator.web.app import app_of
 from orchestrator.web.board import Board
 from orchestrator.web.guard import Guard

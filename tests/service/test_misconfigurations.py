@@ -29,6 +29,7 @@ from common.disk import SystemDisk
 from common.errors import FederationError
 from common.findings import Finding, Level
 from common.ids import GatewayId, RunId
+from common.listening import AddressTaken
 from common.protocol import LedgerHead
 from common.python import require
 from common.tls import Role
@@ -44,7 +45,6 @@ from gateway.policy import Refused
 from gateway.presence import write_presence
 from gateway.workshop import Workshop, ledger_file
 from orchestrator.checking import Checking as OrchestratorChecking
-from orchestrator.listener import AddressTaken
 from orchestrator.server import listening
 from tasks.loading import load_task
 from tasks.plan_file import read_plan

@@ -15,11 +15,11 @@ from cli.operator_client import OperatorClient
 from common.clock import SystemClock
 from common.config import SettingsInvalid, load_settings
 from common.errors import UnavailableError
+from common.listening import AddressTaken
 from common.tls import Role
 from orchestrator.config import Limits, OrchestratorConfig
 from orchestrator.engines import url_of
 from orchestrator.fencing import Superseded
-from orchestrator.listener import AddressTaken
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.probe import check_health
 from orchestrator.server import listening, serve
