@@ -17,6 +17,7 @@ from gateway.cli import app as fedgate_gateway
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "how-to" / "when-something-is-wrong.md"
+JSON = DOCS.with_name("read-json.md")
 APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 MODULES = {"fedgate": "cli", "fedgate-gateway": "gateway"}
 WITH_EXAMPLES = [
@@ -85,6 +86,17 @@ def test_every_command_prints_json_where_asked_or_is_known_not_to(words):
 
 def test_no_command_that_is_gone_is_excused_from_printing_json():
     assert WITHOUT_FORMAT.keys() <= ALL.keys()
+
+
+def test_the_docs_say_of_every_command_what_its_json_has():
+    rows = re.findall(r"^\| (`fedgate.+?) \|", JSON.read_text(), re.MULTILINE)
+    told = set()
+    for row in rows:
+        group = ""
+        for words in re.findall(r"`([^`]+)`", row):
+            group = words.rpartition(" ")[0] if words.startswith("fedgate") else group
+            told.add(words if words.startswith("fedgate") else f"{group} {words}")
+    assert {words.partition(" --")[0] for words in told} == ALL.keys() - WITHOUT_FORMAT.keys()
 
 
 @pytest.mark.parametrize("words", WITH_EXAMPLES)
