@@ -137,12 +137,13 @@ sbom: .venv-sbom/.ready  ## write what each image holds to dist/sbom/*.cdx.json,
 	cat requirements/gateway.txt requirements/torch.txt | $(BOM) -o dist/sbom/gateway.cdx.json -
 
 lock: $(LOCKED)  ## solve the requirements again; UPGRADE=--upgrade takes newer versions
-	$(COMPILE) --extra gateway --extra ner --extra otel --extra postgresql --extra docs --extra dev \
+	$(COMPILE) --extra gateway --extra ner --extra otel --extra postgresql --extra tensorboard --extra mlflow \
+		--extra docs --extra dev \
 		-o requirements/lock.txt pyproject.toml requirements/build.in
 	$(COMPILE) -c requirements/lock.txt -o requirements/build.txt requirements/build.in
-	$(COMPILE) -c requirements/lock.txt --extra postgresql \
+	$(COMPILE) -c requirements/lock.txt --extra postgresql --extra otel \
 		-o requirements/orchestrator.txt pyproject.toml
-	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner \
+	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner --extra otel \
 		-o requirements/gateway.txt pyproject.toml
 	$(COMPILE) -c requirements/lock.txt --extra gateway --extra ner --extra otel --extra postgresql \
 		-o requirements/bundle.txt pyproject.toml requirements/bundle.in

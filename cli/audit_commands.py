@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import answered
 from cli.audit_client import AuditClient
 from cli.config import operator_config
 from common.audit import Action
-from common.console import OUT, Format, FormatOption, emit_json
+from common.console import OUT, Format, FormatOption, emit_json, emit_lines, working
 
 if TYPE_CHECKING:
     from cli.record_proof import Proof, Witness
     from common.audit import Record
+    from common.console import Work
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,14 +49,17 @@ def list_(
     config: ConfigOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """List records, the oldest first: who did what, when, and what came of it."""
+    """List records, the oldest first: who did what, when, and what came of it.
+
+    With `--format json` each record is an object on a line of its own.
+    """
     records = [
         record
-        for record in asyncio.run(_records(after, config))
+        for record in answered(_records(after, config), "reading the record")
         if actor in record.actor and action in {None, record.action}
     ]
     if output is Format.JSON:
-        emit_json({"records": [vars(record) for record in records]})
+        emit_lines(vars(record) for record in records)
         return
     for record in records:
         who = f"{record.sequence} {record.at} {record.actor}"
@@ -99,7 +104,8 @@ def verify(
 
     seen = tuple(witness for path in heads or () for witness in read_heads(path))
     if file is None:
-        proof = asyncio.run(_verify(seen, key, config))
+        with working("reading the record and proving its chain") as work:
+            proof = asyncio.run(_verify(seen, key, config, work))
     else:
         checkpoint, lines = read_export(file)
         check = Check((Witness(checkpoint), *seen), key)
@@ -112,7 +118,7 @@ def verify(
         _print_proof(proof)
 
 
-async def _verify(seen: tuple[Witness, ...], key: str, config: Path | None) -> Proof:
+async def _verify(seen: tuple[Witness, ...], key: str, config: Path | None, work: Work) -> Proof:
     from cli.record_proof import Check, Witness
 
     settings = operator_config(config)
@@ -122,6 +128,7 @@ async def _verify(seen: tuple[Witness, ...], key: str, config: Path | None) -> P
         check = Check((*own, *seen), key)
         async for line in client.records():
             check.see(line)
+            work.reached(line.sequence, newest.sequence)
         return check.finish()
 
 
@@ -136,10 +143,11 @@ def _print_proof(proof: Proof) -> None:
 @app.command("export")
 def export(config: ConfigOption = None) -> None:
     """Print a checkpoint, then every record with its hash, one JSON object a line."""
-    asyncio.run(_export(config))
+    with working("reading the record", is_told=not OUT.is_terminal) as work:
+        asyncio.run(_export(config, work))
 
 
-async def _export(config: Path | None) -> None:
+async def _export(config: Path | None, work: Work) -> None:
     from cli.record_proof import Check
 
     settings, check = operator_config(config), Check(())
@@ -149,5 +157,6 @@ async def _export(config: Path | None) -> None:
         async for line in client.records():
             check.see(line)
             sys.stdout.write(line.to_text().decode() + "\n")
+            work.reached(line.sequence, newest.sequence)
             if line.sequence == newest.sequence:
                 return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.console import OUT, Format, FormatOption, emit_json
+from common.console import OUT, Format, FormatOption, emit_json, working
 
 if TYPE_CHECKING:
     from orchestrator.backup import Manifest
@@ -25,7 +25,9 @@ def backup(
     from common.clock import SystemClock
     from orchestrator import backup as saving
 
-    _say(saving.make(_settings(config), to, SystemClock()), f"saved to {to}", output)
+    with working(f"saving to {to}") as work:
+        manifest = saving.make(_settings(config), to, SystemClock(), work.reached)
+    _say(manifest, f"saved to {to}", output)
 
 
 def restore(
@@ -36,7 +38,9 @@ def restore(
     """Put a backup back, where there is no journal. No other orchestrator may go on from it too."""
     from orchestrator import backup as saving
 
-    _say(saving.restore(_settings(config), source), f"restored from {source}", output)
+    with working(f"restoring from {source}") as work:
+        manifest = saving.restore(_settings(config), source, work.reached)
+    _say(manifest, f"restored from {source}", output)
 
 
 def _settings(path: Path) -> OrchestratorConfig:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import answered
 from cli.config import operator_config
 from cli.run_commands import ConfigOption, app
 from common.accounting import rounded_up
@@ -33,7 +33,7 @@ def compare(
     Example:
         fedgate run compare first second
     """
-    found = asyncio.run(_compare(RunId(a), RunId(b), config))
+    found = answered(_compare(RunId(a), RunId(b), config), "reckoning what both have spent")
     if output is Format.JSON:
         emit_json(found)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import answered
 from cli.config import DEFAULT, VARIABLE, operator_config
 from common.config import load_settings
 from common.console import OUT, Format, FormatOption, emit_json
@@ -57,9 +57,11 @@ def doctor(
         raise NothingToLookAt
     found: dict[str, Findings] = {}
     if orchestrator is not None:
-        found["orchestrator"] = asyncio.run(_of_orchestrator(orchestrator))
+        looking = _of_orchestrator(orchestrator)
+        found["orchestrator"] = answered(looking, "looking at the orchestrator's machine")
     if operator is not None:
-        found["operator"] = asyncio.run(_of_operator(operator_config(operator)))
+        looking = _of_operator(operator_config(operator))
+        found["operator"] = answered(looking, "looking at the way to the orchestrator")
     _say(found, output)
     if not all(each.are_fine for each in found.values()):
         raise typer.Exit(1)

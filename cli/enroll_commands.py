@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from cli.asking import answered
 from cli.config import operator_config
 from cli.membership_client import MembershipClient
 from common.certificates import fingerprint as certificate_print
@@ -99,7 +99,7 @@ def accept(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Make a key here and get a certificate for it by a token: for people."""
-    identity = asyncio.run(enrol(Token.from_text(token), KeyFolder(out)))
+    identity = answered(enrol(Token.from_text(token), KeyFolder(out)))
     if output is Format.JSON:
         emit_json({"identity": identity.uri, "folder": out})
     else:
@@ -177,7 +177,7 @@ def _ask(config: Path | None, ask: Callable[[MembershipClient], Awaitable[Result
         async with MembershipClient(settings.address, settings.tls, settings.http2) as client:
             return await ask(client)
 
-    return asyncio.run(asked())
+    return answered(asked())
 
 
 def _whom(name: str | None, role: Role | None, fingerprint: str | None) -> Member | str:

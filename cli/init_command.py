@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.plan_draft import PlanDraft, site, words
-from common.console import OUT, answer, working
+from common.console import OUT, Format, FormatOption, answer, emit_json, working
 from common.key_files import write_new
 from common.plan import Unit
 
@@ -37,6 +37,7 @@ def init(  # noqa: PLR0913 - options of a command line
     clipping_norm: Annotated[
         float, typer.Option(min=1e-9, help="What one unit can move a step by.")
     ] = 0.5,
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Write a commented plan, by asking or by options; it passes `fedgate plan check`.
 
@@ -60,7 +61,10 @@ def init(  # noqa: PLR0913 - options of a command line
         clipping_norm=clipping_norm,
     )
     _write(draft, out)
-    OUT.print(f"made {out}: see what it costs with `fedgate plan check {out}`", markup=False)
+    if output is Format.JSON:
+        emit_json({"file": out})
+    else:
+        OUT.print(f"made {out}: see what it costs with `fedgate plan check {out}`", markup=False)
 
 
 def _several(given: Sequence[str] | None, option: str, question: str) -> tuple[str, ...]:

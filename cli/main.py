@@ -15,6 +15,7 @@ from cli import (  # some add commands to groups: `plan check`, `run compare`, `
     demo_command,
     doctor_command,
     enroll_commands,
+    figures_command,  # noqa: F401
     init_command,
     model_commands,
     new_commands,
@@ -28,7 +29,7 @@ from cli import (  # some add commands to groups: `plan check`, `run compare`, `
     try_command,
     web_commands,
 )
-from common.console import ERRORS, VersionOption, run_app
+from common.console import ERRORS, Format, FormatOption, VersionOption, emit_json, run_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,17 +82,21 @@ def serve(
 
 
 @app.command()
-def health(config: ConfigOption = Path("orchestrator.toml")) -> None:
+def health(
+    config: ConfigOption = Path("orchestrator.toml"), output: FormatOption = Format.TEXT
+) -> None:
     """Ask the orchestrator on this machine whether it serves; exit code 0 if it does."""
     from common.config import load_settings
     from orchestrator.config import OrchestratorConfig
     from orchestrator.probe import check_health
 
     settings = load_settings(OrchestratorConfig, config)
-    if not asyncio.run(check_health(settings.health_socket_path)):
-        ERRORS.print("not serving")
-        raise typer.Exit(1)
-    ERRORS.print("serving")
+    serves = asyncio.run(check_health(settings.health_socket_path))
+    if output is Format.JSON:
+        emit_json({"serving": serves})
+    else:
+        ERRORS.print("serving" if serves else "not serving")
+    raise typer.Exit(0 if serves else 1)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.asking import answered
 from cli.audit_client import AuditClient
 from cli.config import operator_config
 from cli.evidence import Evidence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from cli.model_card import ModelCard
     from cli.model_proof import ModelProof
+    from common.console import Work
     from common.protocol import RunStatus
     from tasks.task import DataConfig, Scores, Task
 
@@ -78,7 +80,7 @@ def export(
     Example:
         fedgate model export first --out model
     """
-    card, path = asyncio.run(_export(RunId(run), out, config))
+    card, path = answered(_export(RunId(run), out, config), "fetching the model and its lineage")
     if output is Format.JSON:
         emit_json({"model_path": path, **card.model_dump(mode="json", exclude={"layout"})})
     else:
@@ -109,7 +111,8 @@ def card(folder: FolderOption = Path("model"), output: FormatOption = Format.TEX
     """Print an exported model's card: Markdown, or JSON; its lineage is checked first."""
     from cli.model_page import page_of
 
-    found = prove_folder(folder)
+    with working("proving the model's lineage"):
+        found = prove_folder(folder)
     if output is Format.JSON:
         emit_json(found.model_dump(mode="json"))
     else:
@@ -132,10 +135,12 @@ def verify(
     signed is named.
     """
     if run is None:
-        card = prove_folder(folder or Path("model"), key)
+        with working("proving the model's lineage"):
+            card = prove_folder(folder or Path("model"), key)
         _print_folder(card, output)
         return
-    proof = asyncio.run(_prove(RunId(run), key, config))
+    with working("making each round again") as work:
+        proof = asyncio.run(_prove(RunId(run), key, config, work))
     if folder is not None and prove_folder(folder, key).sha256 != proof.model_sha256:
         raise ModelUnreadable(folder, f"its model is not that of run {run}")
     if output is Format.JSON:
@@ -144,7 +149,7 @@ def verify(
         _print_proof(proof)
 
 
-async def _prove(run_id: RunId, key: str | None, config: Path | None) -> ModelProof:
+async def _prove(run_id: RunId, key: str | None, config: Path | None, work: Work) -> ModelProof:
     from cli.model_proof import Story, prove
 
     settings = operator_config(config)
@@ -155,7 +160,7 @@ async def _prove(run_id: RunId, key: str | None, config: Path | None) -> ModelPr
         federation, ordered = settings.tls.federation(), status.plan_signature
         evidence = Evidence(federation, run_id, plan, ordered, signed)
         story = Story(evidence, status.published_round, status.model)
-        return await prove(story, client.fetch_weights, key)
+        return await prove(story, client.fetch_weights, key, work.reached)
 
 
 def _print_folder(card: ModelCard, output: Format) -> None:
@@ -213,7 +218,7 @@ def evaluate(  # noqa: PLR0913 - options of a command line
     task = load_task(reference)
     data = DataConfig(corpus=corpus, path=path, data_dir=data_dir, split=split)
     if watch is not None:
-        asyncio.run(_watch(RunId(watch), task, data, cache, config))
+        asyncio.run(_watch(RunId(watch), (task, data, cache), config, output))
         return
     model, card = load_model(folder, task)
     with working(f"scoring on {data.source}, {data.split}"):
@@ -222,14 +227,20 @@ def evaluate(  # noqa: PLR0913 - options of a command line
 
 
 async def _watch(
-    run_id: RunId, task: Task, data: DataConfig, cache: Path, config: Path | None
+    run_id: RunId,
+    scoring: tuple[Task, DataConfig, Path],
+    config: Path | None,
+    output: Format,
 ) -> None:
     from cli.evaluator import Evaluator
 
     settings = operator_config(config)
     async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-        status = await Evaluator(client, task, data, cache).watch(run_id)
-    ERRORS.print(f"run {run_id} {status.state}: scores are recorded", markup=False)
+        status = await Evaluator(client, *scoring).watch(run_id)
+    if output is Format.JSON:
+        emit_json(status)
+    else:
+        ERRORS.print(f"run {run_id} {status.state}: scores are recorded", markup=False)
 
 
 def _print_scores(scores: Scores, data: DataConfig, output: Format) -> None:
@@ -245,11 +256,17 @@ def _print_scores(scores: Scores, data: DataConfig, output: Format) -> None:
 def fetch_corpus(
     name: Annotated[str, typer.Argument(help="A public corpus that has a pinned source: bc5cdr.")],
     folder: Annotated[Path, typer.Argument(help="Where it is written.")],
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Download a public corpus from its pinned source and convert it."""
     from tasks.ner.download import fetch
 
-    OUT.print(str(fetch(name, folder)), markup=False)
+    with working(f"fetching {name}") as work:
+        path = fetch(name, folder, reached=work.reached)
+    if output is Format.JSON:
+        emit_json({"corpus": name, "file": path})
+    else:
+        OUT.print(str(path), markup=False)
 
 
 @app.command("baselines")

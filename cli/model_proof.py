@@ -23,6 +23,7 @@ from common.errors import RequestError
 from common.ids import WeightsId
 from common.lineage import LineageBroken
 from common.protocol import Body
+from common.reached import unheard
 from common.transfer import CHUNK_BYTES, digest_of
 from common.weights import check_header
 from orchestrator.aggregation import Accumulator
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cli.evidence import Evidence
     from common.lineage import Lineage, ModelStatement, RoundStatement
     from common.plan import Plan
+    from common.reached import Reached
 
 Fetch = Callable[[WeightsId], Awaitable[memoryview]]
 
@@ -82,13 +84,16 @@ class Story:
     model: WeightsId | None
 
 
-async def prove(story: Story, fetch: Fetch, key: str | None = None) -> ModelProof:
+async def prove(
+    story: Story, fetch: Fetch, key: str | None = None, reached: Reached = unheard
+) -> ModelProof:
     """Return what can be proven of a run's published models.
 
     Args:
         story: what the orchestrator says.
         fetch: returns stored bytes by digest; raises a RequestError where they are not these.
         key: who must have signed; None: whoever signed the first statement.
+        reached: hears after each round how many are proven, and of how many.
 
     Raises:
         PlanSignatureRefused: whoever is said to have ordered the run did not order this.
@@ -100,7 +105,10 @@ async def prove(story: Story, fetch: Fetch, key: str | None = None) -> ModelProo
     with _store() as store:
         replay = Replay(begin(checked.run, checked.plan, checked.plan_digest), store, fetch)
         await replay.take(checked.plan.initial_weights, "the initial weights")
-        rounds = [await replay.round(statement) for statement in lineage.rounds]
+        rounds = []
+        for statement in lineage.rounds:
+            rounds.append(await replay.round(statement))
+            reached(len(rounds), len(lineage.rounds))
         if lineage.model is not None:
             await replay.model(lineage.model)
     model = lineage.model

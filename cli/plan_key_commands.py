@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import ERRORS, OUT
+from common.console import ERRORS, OUT, Format, FormatOption, emit_json
 
 app = typer.Typer(no_args_is_help=True, help="Sign plans, and see what one costs.")
 
@@ -21,6 +21,7 @@ def plan() -> None:
 def keygen(
     name: Annotated[str, typer.Option(help="Whose key it is, as gateways will call it.")],
     out: Annotated[Path, typer.Option(help="A folder for plan-signing.key and .pub.")],
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Make the key that `fedgate run start` signs plans with; print its public line.
 
@@ -30,5 +31,8 @@ def keygen(
     from cli.plan_keys import make_signing_key
 
     line = make_signing_key(out, name)
+    if output is Format.JSON:
+        emit_json({"signing_key": out / "plan-signing.key", "trust_line": line})
+        return
     ERRORS.print(f"made {out}/plan-signing.key; put this line into each gateway's trust file:")
     OUT.print(line, markup=False, soft_wrap=True, highlight=False)

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from cli.model_commands import DEFAULT_TASK, FolderOption, ReferenceOption, app, load_model
-from common.console import OUT, Format, FormatOption, emit_json, working
+from common.console import OUT, Format, FormatOption, emit_lines, working
 from common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def predict(
 ) -> None:
     """Tag text: in colour on a terminal, else a word and its tag on each line.
 
+    With `--format json` each sentence is an object on a line of its own.
+
     Examples:
         fedgate model predict --text "He takes warfarin ."
 
@@ -61,7 +63,7 @@ def predict(
         tags = task.predict(model, sentences, card.labels)
     tagged = list(zip(sentences, tags, strict=True))
     if output is Format.JSON:
-        emit_json({"sentences": [{"words": w, "tags": t} for w, t in tagged]})
+        emit_lines({"words": w, "tags": t} for w, t in tagged)
     elif OUT.is_terminal:
         for words, found in tagged:
             OUT.print(coloured(words, found, card.labels))

@@ -7,19 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cli.extras import ExtraMissing
 from cli.model_commands import FolderOption, app
-from common.console import OUT, Format, FormatOption, emit_json
-from common.errors import RequestError
-
-
-class HubMissing(RequestError):
-    """The package that writes the hub's metadata is not installed."""
-
-    def __init__(self, error: ImportError) -> None:
-        super().__init__(
-            f"the hub's layout needs a package that is not here ({error}): "
-            "pip install 'fedgate[ner]'"
-        )
+from common.console import OUT, Format, FormatOption, emit_json, working
 
 
 @app.command("push")
@@ -40,8 +30,10 @@ def push(
     try:
         from cli import model_push
     except ImportError as error:
-        raise HubMissing(error) from error
-    card = model_push.push(folder, target, name=name or target.name, license_name=license_name)
+        raise ExtraMissing("the hub's layout", "ner", error) from error
+    called = name or target.name
+    with working("proving the model and writing it"):
+        card = model_push.push(folder, target, name=called, license_name=license_name)
     if output is Format.JSON:
         emit_json({"folder": target, "sha256": card.sha256})
         return

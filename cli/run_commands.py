@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +11,22 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from cli.asking import answered
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from common.bad_updates import Standing
 from common.clock import SystemClock
-from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
-from common.dates import in_words
+from common.console import (
+    ERRORS,
+    OUT,
+    Format,
+    FormatOption,
+    Pace,
+    emit_json,
+    emit_lines,
+    emit_table,
+    working,
+)
 from common.ids import RunId
 from common.protocol import RunState
 
@@ -70,13 +79,15 @@ async def _start(
     from tasks.plan_file import read_plan
 
     settings = operator_config(config)
-    plan, initial = read_plan(plan_file)
+    with working("making the plan and its initial weights"):
+        plan, initial = read_plan(plan_file)
     name = RunId(run_id or f"{plan.name}-{secrets.token_hex(4)}")
     data = plan_to_bytes(plan)
     signature = sign_plan(settings, name, plan_id(data))
     async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-        await client.upload_weights(initial.to_bytes())
-        await client.start_run(name, data, signature)
+        with working("handing the plan over"):
+            await client.upload_weights(initial.to_bytes())
+            await client.start_run(name, data, signature)
         ERRORS.print(f"run {name} started; watch it with `fedgate run watch {name}`")
         if wait:
             await _follow(client, name)
@@ -119,7 +130,7 @@ async def _follow(client: OperatorClient, run_id: RunId) -> None:
     pace, shown = Pace(), ""
     with Live(console=ERRORS, auto_refresh=False, transient=True) as live:
         async for status, _ in client.follow_run(run_id):
-            left = pace.left(status, SystemClock().now())
+            left = pace.left(status.published_round, status.rounds, SystemClock().now())
             line = _line(status)
             if ERRORS.is_terminal:
                 live.update(Text(line + (f", about {left} left" if left else "")), refresh=True)
@@ -140,24 +151,6 @@ def _line(status: RunStatus) -> str:
     )
 
 
-class Pace:
-    """How fast rounds are published, from the first that was seen on."""
-
-    def __init__(self) -> None:
-        self._first: tuple[int, float] | None = None  # the round, and when it was seen
-
-    def left(self, status: RunStatus, now: float) -> str:
-        """Return how long the rounds that are left may take, or nothing where that is not known."""
-        if self._first is None:
-            self._first = (status.published_round, now)
-        begun, at = self._first
-        done = status.published_round - begun
-        if done < 1 or status.has_ended:
-            return ""
-        each = (now - at) / done
-        return in_words(timedelta(seconds=each * (status.rounds - status.published_round)))
-
-
 def _signer(status: RunStatus) -> str:
     """Return the first digits of the key that ordered a run: they are in gateways' trust files."""
     signed = status.plan_signature
@@ -175,16 +168,19 @@ def _notes(status: RunStatus) -> Iterator[str]:
 
 @app.command("list")
 def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> None:
-    """List every run, the newest first."""
+    """List every run, the newest first.
+
+    With `--format json` each run is an object on a line of its own.
+    """
     settings = operator_config(config)
 
     async def ask() -> tuple[RunStatus, ...]:
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.list_runs()
 
-    runs = asyncio.run(ask())
+    runs = answered(ask())
     if output is Format.JSON:
-        emit_json({"runs": runs})
+        emit_lines(runs)
         return
     rows = [
         (
@@ -213,7 +209,7 @@ def signatures(
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return (await client.run(RunId(run)))[0], await client.signatures(RunId(run))
 
-    status, found = asyncio.run(ask())
+    status, found = answered(ask())
     findings = verified(status, found, settings.tls)
     if output is Format.JSON:
         shown = {"plan_signature": found.plan_signature, "acceptances": found.acceptances}
@@ -239,7 +235,7 @@ def cancel(
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.cancel_run(RunId(run))
 
-    _print_status(asyncio.run(ask()), output)
+    _print_status(answered(ask()), output)
 
 
 @app.command("release")
@@ -256,7 +252,7 @@ def release(
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.release_gateway(RunId(run), gateway)
 
-    _print_status(asyncio.run(ask()), output)
+    _print_status(answered(ask()), output)
 
 
 def _print_status(status: RunStatus, output: Format) -> None:

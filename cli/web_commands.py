@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.asking import answered
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json
@@ -28,7 +28,7 @@ def link(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> Non
         async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
             return await client.create_web_link()
 
-    url, good_for_s = asyncio.run(ask())
+    url, good_for_s = answered(ask())
     if output is Format.JSON:
         emit_json({"url": url, "good_for_s": good_for_s})
         return

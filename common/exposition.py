@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from common.errors import FederationError
+from common.listening import AddressTaken
 from common.renewing import present
-from common.telemetry import MetricsAddressTaken
 from common.version import SOFTWARE_VERSION
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ async def exposed(address: str, registry: CollectorRegistry) -> AsyncIterator[st
     """Answer Prometheus inside the block, in threads; lend host:port with the port that was taken.
 
     Raises:
-        MetricsAddressTaken: another process has it, or this machine does not.
+        AddressTaken: another process has it, or this machine does not.
     """
     host, _, port = address.rpartition(":")
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError) as error:
-        raise MetricsAddressTaken(address, str(error)) from error
+        raise AddressTaken(address, "metrics.address") from error
     try:
         yield f"{host}:{server.server_port}"
     finally:

@@ -1,4 +1,4 @@
-"""Addresses that are taken, and files that say which."""
+"""Addresses where a process listens: that one is taken, and files that say which it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class AddressTaken(UnavailableError):
-    """A server cannot listen where it should."""
+    """A process cannot listen where it should."""
 
     def __init__(self, address: str, setting: str = "address") -> None:
         super().__init__(

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.config import Address
-from common.errors import RequestError, UnavailableError
+from common.errors import RequestError
 
 
 class MetricsSettings(BaseModel):
@@ -20,16 +20,6 @@ class MetricsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: Address = "127.0.0.1:9464"  # port 0: any free one
-
-
-class MetricsAddressTaken(UnavailableError):
-    """Figures cannot be served where they should be."""
-
-    def __init__(self, address: str, why: str) -> None:
-        super().__init__(
-            f"cannot serve metrics on {address} ({why}): does another process listen there? "
-            "Set `address` of [metrics]"
-        )
 
 
 class TraceSettings(BaseModel):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from common.config import load_settings
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json, emit_lines, emit_table
 from common.errors import RequestError
 from gateway.config import GatewayConfig
 from gateway.options import ConfigOption, SeedOption
@@ -56,10 +56,13 @@ def show(
     seed: SeedOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Show the checkpoints that were seen last, and all that did not go on from one before."""
+    """Show the checkpoints that were seen last, and all that did not go on from one before.
+
+    With `--format json` each checkpoint is an object on a line of its own.
+    """
     found = _seen(config, seed)
     if output is Format.JSON:
-        emit_json({"heads": found})
+        emit_lines(found)
         return
     rows = [
         (s.checkpoint.sequence, s.checkpoint.hash[:12], s.checkpoint.at, _verdict(s)) for s in found

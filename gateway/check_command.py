@@ -63,12 +63,15 @@ def check(
 
 
 def _everything(checking: Checking) -> dict[str, object]:
-    report = checking.report
+    survey = checking.survey
+    report = None if survey is None else survey.report
     return {
         "findings": checking.findings.all,
         "gateway": checking.name,
         "device": checking.device,
         "data": report,
+        "bad_lines": 0 if survey is None else survey.bad_lines,
+        "first_bad_lines": () if survey is None else survey.first_bad,
         "policy": checking.settings.policy,
         "obeys": checking.obeys,
         "privacy": None if report is None else _budgeted(checking, sorted(report.per_unit)),
@@ -87,8 +90,8 @@ def _budgeted(checking: Checking, units: Sequence[Unit]) -> dict[str, object]:
 def _show(checking: Checking) -> None:
     from common.findings import print_findings
 
-    if checking.report is not None:
-        _show_report(checking.report)
+    if checking.survey is not None:
+        _show_report(checking.survey.report)
     OUT.print(f"gateway {checking.name or '(unknown)'}", style="bold")
     print_findings(checking.findings.all)
 

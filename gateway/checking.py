@@ -17,6 +17,7 @@ from pathlib import Path
 from common.accounting import rounded_up
 from common.clock import Clock, SystemClock
 from common.disk import SYSTEM_DISK, Disk
+from common.errors import RequestError
 from common.findings import Findings
 from common.hyperparameters import Hyperparameters
 from common.ids import GatewayId, RunId
@@ -56,7 +57,7 @@ from gateway.workshop import (
 )
 from tasks.loading import load_task
 from tasks.plan_file import draft_plan
-from tasks.task import DataReport, Task
+from tasks.task import DataReport, Survey, Surveyor, Task
 
 LEAST_SPACE, LEAST_MEMORY = 256 * MIB, GIB
 CHECKED_RUN = RunId("plan-file")  # stands for the run that a plan's file is not yet
@@ -85,7 +86,7 @@ class Checking:
         self.name: GatewayId | None = None
         self.device: str | None = None
         self.obeys: list[str] = []
-        self.report: DataReport | None = None
+        self.survey: Survey | None = None
         self.rehearsal: Rehearsal | None = None
         self._federation, self._is_let_in = "", False
 
@@ -105,7 +106,8 @@ class Checking:
         run, how = RunId(asked.run or CHECKED_RUN), None
         if plan is not None:
             how = self._look_at_plan(task, run, plan)
-        if asked.rehearse and self.report is not None and (plan is None or how is not None):
+        fit = self.survey is not None and not self.survey.bad_lines
+        if asked.rehearse and fit and (plan is None or how is not None):
             self._rehearse(task, plan, how)
 
     def _look_at_identity(self) -> None:
@@ -175,13 +177,32 @@ class Checking:
         task, settings = None, self.settings
         with self.findings.looking_at("data"):
             task = load_task(settings.task.reference)
-            self.report = report = task.check(settings.data, settings.task.labels)
+            self.survey = survey = self._surveyed(task)
+            report = survey.report
             labels = ", ".join(f"{count} {label}" for label, count in report.per_label.items())
             units = ", ".join(f"{count} of unit {unit}" for unit, count in report.per_unit.items())
             found = f"{report.sentences} examples ({units or 'units not counted'}); {labels}"
-            self.findings.ok("data", f"{report.source}, {report.split}: {found.rstrip('; ')}")
-            self._look_at_report(report)
+            in_order = "in order are " if survey.bad_lines else ""
+            said = f"{report.source}, {report.split}: {in_order}{found.rstrip('; ')}"
+            self.findings.ok("data", said)
+            if report.sentences:
+                self._look_at_report(report)
         return task
+
+    def _surveyed(self, task: Task) -> Survey:
+        """Return what the data are like; where training refuses a line, name the next ones, too."""
+        data, labels = self.settings.data, self.settings.task.labels
+        try:
+            return Survey(task.check(data, labels))
+        except RequestError as refusal:
+            survey = task.survey(data, labels) if isinstance(task, Surveyor) else None
+            if survey is None or not survey.bad_lines:
+                raise
+            self.findings.problem("data", refusal)
+            if survey.bad_lines > 1:
+                said, kind = _bad_lines(survey), type(refusal).__name__
+                self.findings.refusal("data", said, kind)
+            return survey
 
     def _look_at_report(self, report: DataReport) -> None:
         never = [label for label, count in report.per_label.items() if not count]
@@ -270,6 +291,13 @@ class Checking:
                 f"a step takes {found.seconds_per_step:.2g} s on {found.units} units {per}: expect "
                 f"{found.seconds_per_round:.2g} s for a round's {found.steps_per_round} steps",
             )
+
+
+def _bad_lines(survey: Survey) -> str:
+    named = "; ".join(f"line {each.line}: {each.reason}" for each in survey.first_bad)
+    more = survey.bad_lines - len(survey.first_bad)
+    rest = f"; and {more} more" if more else ""
+    return f"{survey.bad_lines} lines of {survey.report.source} are to be mended: {named}{rest}"
 
 
 @contextmanager

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.config import load_settings
-from common.console import ERRORS, OUT, Format, FormatOption, VersionOption, emit_json, run_app
+from common.console import (
+    ERRORS,
+    OUT,
+    Format,
+    FormatOption,
+    VersionOption,
+    emit_json,
+    run_app,
+    working,
+)
 from common.plan import Unit
 from gateway.audit_commands import app as audit
 from gateway.check_command import check
@@ -205,10 +214,13 @@ def _insecure(seed: int | None, name: GatewayId) -> InsecureSeed | None:
 
 
 @app.command("health")
-def health(config: ConfigOption = Path("gateway.toml")) -> None:
+def health(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Format.TEXT) -> None:
     """Say whether this gateway runs and is connected; exit code 0 if so."""
     present = is_present(load_settings(GatewayConfig, config).state)
-    ERRORS.print("connected" if present else "not connected")
+    if output is Format.JSON:
+        emit_json({"connected": present})
+    else:
+        ERRORS.print("connected" if present else "not connected")
     raise typer.Exit(0 if present else 1)
 
 
@@ -272,7 +284,8 @@ def noise(
     from common.accounting import epsilon as epsilon_spent
     from common.calibration import noise_for
 
-    found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
+    with working("looking for the least noise"):
+        found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
     spent = epsilon_spent([PrivacyEvent(found, sampling_rate, steps)], delta)
     if output is Format.JSON:
         emit_json({"noise_multiplier": found, **asdict(spent), "unit": unit})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.console import OUT, Format, FormatOption, emit_json
+from common.console import OUT, Format, FormatOption, emit_json, working
 from common.errors import RequestError
 from common.ids import is_name
 from common.tls import Identity, Role
@@ -71,7 +71,9 @@ def enroll(  # noqa: PLR0913 - options of a command line
     if sum(way is not None for way in ways) != 1:
         raise OneWayOnly
     if token is not None:
-        _say(output, asyncio.run(_by_token(token, out)))
+        with working("waiting for the orchestrator"):
+            found = asyncio.run(_by_token(token, out))
+        _say(output, found)
     elif request_out is not None:
         if not (is_name(federation) and is_name(name)):
             raise OneWayOnly

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.console import OUT, answer
+from common.console import OUT, Format, FormatOption, answer, emit_json
 from common.errors import RequestError
 from common.key_files import write_new
 from gateway.settings_draft import SettingsDraft
@@ -55,6 +55,7 @@ def init(  # noqa: PLR0913 - options of a command line
     ] = None,
     state: Annotated[Path, typer.Option(help="The folder for the ledger.")] = Path("state/gateway"),
     reference: Annotated[str, typer.Option(help="The task.")] = "tasks.ner:TASK",
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Write commented settings, by asking or by options; see them through with `check`.
 
@@ -77,6 +78,9 @@ def init(  # noqa: PLR0913 - options of a command line
         reference=reference,
     )
     _write(draft, out)
+    if output is Format.JSON:
+        emit_json({"file": out})
+        return
     say = f"made {out}: see what would go wrong with `fedgate-gateway check --config {out}`"
     OUT.print(say, markup=False)
 

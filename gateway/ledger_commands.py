@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.config import load_settings
-from common.console import OUT, Format, FormatOption, emit_json, emit_table
+from common.console import OUT, Format, FormatOption, emit_json, emit_table, working
 from common.plan import Relation, Unit
 from gateway.config import GatewayConfig
 from gateway.options import ConfigOption, DeltaOption, SeedOption
@@ -65,7 +65,7 @@ def show(
     from gateway.ledger import epsilon_of  # noqa: PLC0415
 
     name = load_settings(GatewayConfig, config).data_set
-    with _desk(config, seed).ledger() as ledger:
+    with working("adding up what was charged"), _desk(config, seed).ledger() as ledger:
         charges = [c for c in ledger.charges() if c.terms.data.name == name]
         merged = [s for s in ledger.spent() if s.data_set == name and not s.is_own]
         spent, head = epsilon_of(ledger, name, delta), ledger.head
@@ -102,10 +102,11 @@ def verify(
     """
     from gateway import ledger_desk  # noqa: PLC0415
 
-    if file is None:
-        proof = ledger_desk.verify(_desk(config, seed), delta)
-    else:
-        proof = ledger_desk.verify_export(file, delta)
+    with working("recomputing the chain, and epsilon by two accountants"):
+        if file is None:
+            proof = ledger_desk.verify(_desk(config, seed), delta)
+        else:
+            proof = ledger_desk.verify_export(file, delta)
     if output is Format.JSON:
         emit_json(proof)
     else:
@@ -155,7 +156,8 @@ def merge(  # noqa: PLR0913  # options
     stated = ledger_desk.assumptions(assume_rounds or ())
     statement = Statement(settings.data_set, stated, event, nothing_missing, unit)
     name = gateway_name(settings.tls.certificate)
-    merged = ledger_desk.take_in(_desk(config, seed), name, image, statement)
+    with working("taking records in"):
+        merged = ledger_desk.take_in(_desk(config, seed), name, image, statement)
     if output is Format.JSON:
         emit_json(merged)
         return

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from common.exposition import SECONDS, exposed, registry_of
+from common.listening import write_atomically
 from gateway.watching import Outcome, Phase
 
 if TYPE_CHECKING:
@@ -94,13 +95,13 @@ async def measured(address: str, files: TlsFiles, state: Path) -> AsyncIterator[
     """Answer Prometheus inside the block, at an address that a file in `state` names.
 
     Raises:
-        MetricsAddressTaken: another process has it.
+        AddressTaken: another process has it.
     """
     registry = registry_of(files)
     metrics = Metrics(registry)
     file = state / METRICS_ADDRESS
     async with exposed(address, registry) as served:
-        file.write_text(served, encoding="utf-8")
+        write_atomically(file, served)
         log.info("measuring", address=served)
         try:
             yield metrics

@@ -24,6 +24,7 @@ from sqlalchemy import make_url
 
 from common.disk import SYSTEM_DISK
 from common.errors import ConflictError, NotFound, RequestError, UnavailableError
+from common.reached import unheard
 from common.version import SOFTWARE_VERSION
 from orchestrator import signing_key
 from orchestrator.engines import is_postgresql, url_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from common.clock import Clock
+    from common.reached import Reached
     from orchestrator.config import OrchestratorConfig
 
 JOURNAL, WEIGHTS, MANIFEST = "journal.db", "weights", "backup.json"
@@ -123,7 +125,9 @@ class Manifest(BaseModel):
     weights: int  # how many; their names are their digests
 
 
-def make(config: OrchestratorConfig, folder: Path, clock: Clock) -> Manifest:
+def make(
+    config: OrchestratorConfig, folder: Path, clock: Clock, reached: Reached = unheard
+) -> Manifest:
     """Save everything to `folder`, beside an orchestrator that may be running.
 
     Raises:
@@ -138,7 +142,8 @@ def make(config: OrchestratorConfig, folder: Path, clock: Clock) -> Manifest:
         SYSTEM_DISK.make_folder(made)
     made_at = clock.wall()
     named, is_signed = _snapshot(source, folder / JOURNAL)
-    for digest in named:
+    for done, digest in enumerate(named):
+        reached(done, len(named))
         _copy_weights(_shared(config) / WEIGHTS / digest, folder / WEIGHTS / digest)
     key = _shared(config) / signing_key.FILE
     if key.exists():
@@ -159,7 +164,7 @@ def make(config: OrchestratorConfig, folder: Path, clock: Clock) -> Manifest:
     return manifest
 
 
-def restore(config: OrchestratorConfig, folder: Path) -> Manifest:
+def restore(config: OrchestratorConfig, folder: Path, reached: Reached = unheard) -> Manifest:
     """Put a backup back where there is no journal; the journal comes last.
 
     Raises:
@@ -177,7 +182,8 @@ def restore(config: OrchestratorConfig, folder: Path) -> Manifest:
     for made in (config.state, target.parent, shared, shared / WEIGHTS):
         SYSTEM_DISK.make_folder(made)
     _check(folder, manifest)
-    for saved in sorted((folder / WEIGHTS).iterdir()):
+    for done, saved in enumerate(sorted((folder / WEIGHTS).iterdir())):
+        reached(done, manifest.weights)
         _copy_weights(saved, shared / WEIGHTS / saved.name)
     SYSTEM_DISK.sync_folder(shared / WEIGHTS)
     if manifest.signing_key is not None:

@@ -1,4 +1,4 @@
-"""Ports for gRPC."""
+"""A gRPC server's port."""
 
 from __future__ import annotations
 

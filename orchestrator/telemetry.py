@@ -22,7 +22,7 @@ async def watching(config: OrchestratorConfig, clock: Clock) -> AsyncIterator[Lo
     """Lend what has an orchestrator looked at, as its settings say.
 
     Raises:
-        MetricsAddressTaken: figures cannot be served where they should be.
+        AddressTaken: figures cannot be served where they should be.
         TracesNeedTheExtra, CertificateFileMissing: spans cannot be sent.
     """
     looks: list[Look] = []

@@ -75,6 +75,23 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class BadLine:
+    """A line that cannot be trained on, and why; never its text."""
+
+    line: int  # from 1; 0: the source has no lines
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all lines of the data are like, for the site's own operator only."""
+
+    report: DataReport  # of the lines that are in order
+    bad_lines: int = 0
+    first_bad: Sequence[BadLine] = ()  # the first few
+
+
+@dataclass(frozen=True)
 class Scores:
     """How well a model finds entities; fractions between 0 and 1."""
 
@@ -168,6 +185,15 @@ class Task(Protocol):
         cache: Path | None = None,
     ) -> list[list[str]]:
         """Return one tag for each word of each sentence."""
+        ...
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """A task that can go on at a bad line; one that cannot is checked up to its first."""
+
+    def survey(self, data: DataConfig, labels: Sequence[str] | None) -> Survey:
+        """Read every line, as `Task.check` does, and tell the bad ones from the others."""
         ...
 
 

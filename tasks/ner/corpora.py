@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 from common.plan import Unit
 from tasks.ner.download import SOURCES
-from tasks.ner.errors import CorpusMissing, NoSentences, UnknownCorpus, UnknownLabel
+from tasks.ner.errors import BrokenLine, CorpusMissing, NoSentences, UnknownCorpus, UnknownLabel
 from tasks.ner.letters import letters
-from tasks.ner.sentences import Sentence, read_file
+from tasks.ner.sentences import Sentence, read_file, read_rows, whole
 from tasks.ner.tags import label_of
 from tasks.ner.units import rows_of_units
 from tasks.task import DataConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GENERATED = "letters"
 CORPORA = (GENERATED, *SOURCES)
+MOST_NAMED = 10  # bad lines that a survey names; the others it counts
 
 
 def read_sentences(data: DataConfig, labels: Sequence[str] | None) -> tuple[Sentence, ...]:
@@ -31,20 +33,52 @@ def read_sentences(data: DataConfig, labels: Sequence[str] | None) -> tuple[Sent
     Raises:
         UnknownLabel: a tag of the site's rows carries a label that is not in `labels`; None
             takes any.
+        BrokenLine: a line cannot be read; names the first one.
         NoSentences: nothing is left for the site and the split.
     """
-    everything = _everything(data)
-    chosen = tuple(
-        sentence
-        for sentence in everything
-        if sentence.split in {None, data.split} and _is_of_site(sentence, data.site)
-    )
+    rows = tuple(whole(row) for row in _rows(data))
+    chosen = tuple(row for row in rows if _is_asked_for(row, data))
     if not chosen:
-        sites = _sites(everything)
-        raise NoSentences(data.source, site=data.site, split=data.split, sites=sites)
-    if labels is not None:
-        _check_labels(data.source, chosen, labels)
+        raise NoSentences(data.source, site=data.site, split=data.split, sites=_sites(rows))
+    for row in chosen:
+        unknown = _unknown_label(row, data.source, labels)
+        if unknown is not None:
+            raise unknown
     return chosen
+
+
+@dataclass
+class Faults:
+    """What is wrong with lines: all are counted, the first few are kept."""
+
+    count: int = 0
+    first: list[BrokenLine | UnknownLabel] = field(default_factory=list)
+
+    def note(self, fault: BrokenLine | UnknownLabel) -> None:
+        """Take one more; lines come in their order."""
+        self.count += 1
+        if len(self.first) < MOST_NAMED:
+            self.first.append(fault)
+
+
+def survey_sentences(
+    data: DataConfig, labels: Sequence[str] | None
+) -> tuple[tuple[Sentence, ...], Faults]:
+    """Return the sentences that `read_sentences` would, were it not for what is wrong, and that.
+
+    None is left where the data have none of the site and the split.
+    """
+    faults, in_order = Faults(), list[Sentence]()
+    for row in _rows(data):
+        if isinstance(row, BrokenLine):
+            faults.note(row)
+        elif _is_asked_for(row, data):
+            unknown = _unknown_label(row, data.source, labels)
+            if unknown is None:
+                in_order.append(row)
+            else:
+                faults.note(unknown)
+    return tuple(in_order), faults
 
 
 def corpus_sites(name: str, data_dir: Path | None = None) -> tuple[str, ...]:
@@ -80,37 +114,44 @@ def read_corpus(name: str, data_dir: Path | None = None) -> tuple[Sentence, ...]
         UnknownCorpus: no corpus goes by that name.
         CorpusMissing: it is not shipped, and `data_dir` does not hold it.
     """
+    path = _corpus_file(name, data_dir)
+    return _letters() if path is None else read_file(path)
+
+
+def _corpus_file(name: str, data_dir: Path | None) -> Path | None:
+    """Return where a corpus lies; None: it is generated."""
     if name not in CORPORA:
         raise UnknownCorpus(name, known=CORPORA)
     if name == GENERATED:
-        return _letters()
+        return None
     path = None if data_dir is None else data_dir / f"{name}.jsonl"
     if path is None or not path.is_file():
         raise CorpusMissing(name, looked_in=data_dir, source=SOURCES[name])
-    return read_file(path)
+    return path
 
 
 _letters = cache(letters)  # pure, and read by every site of a demo
 
 
-def _everything(data: DataConfig) -> tuple[Sentence, ...]:
-    if data.path is not None:
-        return read_file(data.path)
-    return read_corpus(data.corpus or "", data.data_dir)
+def _rows(data: DataConfig) -> Iterable[Sentence | BrokenLine]:
+    path = data.path or _corpus_file(data.corpus or "", data.data_dir)
+    return _letters() if path is None else read_rows(path)
 
 
-def _is_of_site(sentence: Sentence, site: str | None) -> bool:
-    return site is None or sentence.site in {None, site}
+def _is_asked_for(sentence: Sentence, data: DataConfig) -> bool:
+    of_site = data.site is None or sentence.site in {None, data.site}
+    return of_site and sentence.split in {None, data.split}
 
 
 def _sites(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s.site for s in sentences if s.site is not None))
 
 
-def _check_labels(source: str, sentences: Iterable[Sentence], labels: Sequence[str]) -> None:
-    known = {None, *labels}
-    for sentence in sentences:
-        for tag in sentence.tags:
-            if label_of(tag) not in known:
-                where = f"{source}, line {sentence.line}" if sentence.line else source
-                raise UnknownLabel(tag[2:], where=where, known=labels)
+def _unknown_label(
+    sentence: Sentence, source: str, labels: Sequence[str] | None
+) -> UnknownLabel | None:
+    """Return what is wrong with the first tag whose label is not in `labels`; None takes any."""
+    for label in map(label_of, sentence.tags):
+        if labels is not None and label is not None and label not in labels:
+            return UnknownLabel(label, source=source, line=sentence.line, known=labels)
+    return None

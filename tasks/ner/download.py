@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from common.reached import unheard
 from tasks.ner.errors import CorpusChanged, CorpusUnreachable, UnknownCorpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from common.reached import Reached
 
 SOURCES: Mapping[str, str] = {  # corpora that are not shipped, and where they come from
     "bc5cdr": "github.com/cambridgeltl/MTL-Bioinformatics-2016",
@@ -30,6 +33,7 @@ BC5CDR = (
     "https://raw.githubusercontent.com/cambridgeltl/MTL-Bioinformatics-2016/"
     "d62961c5750439aec6396f5703f3a1c03d97ebd3/data/BC5CDR-IOB/"
 )
+BC5CDR_FILES = ("train", "devel", "test")
 # of bc5cdr.jsonl, the converted file
 BC5CDR_SHA256 = "fce6857908a084e81a737acf85a183f7576a0344fced1cac034f6e057a82f8f4"
 BC5CDR_SITES = 8
@@ -37,13 +41,19 @@ DEV_SHARE = 0.1  # the last tenth of each site's training block
 TIMEOUT_S = 30.0
 
 
-def fetch(name: str, folder: Path, read_url: Callable[[str], bytes] | None = None) -> Path:
+def fetch(
+    name: str,
+    folder: Path,
+    read_url: Callable[[str], bytes] | None = None,
+    reached: Reached = unheard,
+) -> Path:
     """Put the corpus `name` into `folder` as `name`.jsonl and return its path.
 
     Args:
         name: a corpus with a pinned download: `bc5cdr`.
         folder: the data folder; made if it is missing.
         read_url: returns what a URL holds; None: asks the network.
+        reached: hears how many files are here, and of how many.
 
     Raises:
         UnknownCorpus: no download is pinned for that name.
@@ -52,7 +62,15 @@ def fetch(name: str, folder: Path, read_url: Callable[[str], bytes] | None = Non
     """
     if name != "bc5cdr":
         raise UnknownCorpus(name, known=("bc5cdr",))
-    converted = "".join(bc5cdr_lines(read_url or _read_url)).encode()
+    read, fetched = read_url or _read_url, list[str]()
+
+    def counted(url: str) -> bytes:
+        content = read(url)
+        fetched.append(url)
+        reached(len(fetched), len(BC5CDR_FILES))
+        return content
+
+    converted = "".join(bc5cdr_lines(counted)).encode()
     digest = hashlib.sha256(converted).hexdigest()
     if digest != BC5CDR_SHA256:
         raise CorpusChanged(BC5CDR, got=digest, need=BC5CDR_SHA256)
@@ -77,7 +95,7 @@ def _read_url(url: str) -> bytes:
 
 def bc5cdr_lines(read_url: Callable[[str], bytes]) -> Iterator[str]:
     """Yield the JSON lines: eight contiguous blocks, near-IID, each with a dev tenth."""
-    files = {name: _columns(read_url(f"{BC5CDR}{name}.tsv")) for name in ("train", "devel", "test")}
+    files = {name: _columns(read_url(f"{BC5CDR}{name}.tsv")) for name in BC5CDR_FILES}
     training = [*files["train"], *files["devel"]]
     for place, sentence in enumerate(training):
         share = place * BC5CDR_SITES / len(training)

@@ -21,6 +21,7 @@ class BrokenLine(RequestError):
             f"{path}, line {line}: {reason}; nothing was read from this file: "
             "mend the line, or leave it out"
         )
+        self.line, self.reason = line, reason
 
 
 class UnknownLabel(RequestError):
@@ -28,9 +29,12 @@ class UnknownLabel(RequestError):
 
     field = "labels"
 
-    def __init__(self, label: str, *, where: str, known: Sequence[str]) -> None:
+    def __init__(self, label: str, *, source: str, line: int, known: Sequence[str]) -> None:
+        self.line = line  # 0: the source has none
+        self.reason = f"label {label!r} is not among the labels {', '.join(known)}"
+        where = f"{source}, line {line}" if line else source
         super().__init__(
-            f"{where}: label {label!r} is not among the labels {', '.join(known)}: rename it in "
+            f"{where}: {self.reason}: rename it in "
             "the data, or ask the operator for a plan that has it and add it to `labels` in [task]"
         )
 

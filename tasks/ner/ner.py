@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tasks import task as protocol
-from tasks.ner.corpora import read_sentences
+from tasks.ner.corpora import read_sentences, survey_sentences
 from tasks.ner.dataset import LONGEST, PADDING, NerDataset, feature_width
 from tasks.ner.encoder import Encoder, MiniLM
 from tasks.ner.head import Head, sentence_losses
@@ -18,7 +18,7 @@ from tasks.ner.scoring import entity_scores, predict_tags
 from tasks.ner.sentences import Sentence
 from tasks.ner.tags import OUTSIDE, tag_set
 from tasks.ner.units import counts
-from tasks.task import DataConfig, DataReport, Scores, digest_files
+from tasks.task import BadLine, DataConfig, DataReport, Scores, Survey, digest_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,19 +66,13 @@ class NerTask:
 
     def check(self, data: DataConfig, labels: Sequence[str] | None) -> DataReport:
         """Read and check every line, and count; loads neither encoder nor features."""
-        sentences = read_sentences(data, labels)
-        entities = (tag[2:] for s in sentences for tag in s.tags if tag.startswith("B-"))
-        return DataReport(
-            source=data.source,
-            split=data.split,
-            sentences=len(sentences),
-            words=sum(len(s.tokens) for s in sentences),
-            overlong=sum(len(s.tokens) > LONGEST for s in sentences),
-            per_label=dict.fromkeys(labels or (), 0) | Counter(entities),
-            per_site=dict(Counter(s.site or data.site or "" for s in sentences)),
-            per_unit=counts(sentences, data.source),
-            shared=sum(len(s.persons) > 1 for s in sentences),
-        )
+        return _report(data, read_sentences(data, labels), labels)
+
+    def survey(self, data: DataConfig, labels: Sequence[str] | None) -> Survey:
+        """Read and check every line, and count those that are in order and those that are not."""
+        sentences, faults = survey_sentences(data, labels)
+        first = tuple(BadLine(each.line, each.reason) for each in faults.first)
+        return Survey(_report(data, sentences, labels), faults.count, first)
 
     def read(self, data: DataConfig, labels: Sequence[str], cache: Path) -> NerDataset:
         """Check the data and compute their features, or find them in `cache`."""
@@ -111,6 +105,23 @@ class NerTask:
         for sentence, tags in tagged:
             found[sentence.line] = tags
         return found
+
+
+def _report(
+    data: DataConfig, sentences: Sequence[Sentence], labels: Sequence[str] | None
+) -> DataReport:
+    entities = (tag[2:] for s in sentences for tag in s.tags if tag.startswith("B-"))
+    return DataReport(
+        source=data.source,
+        split=data.split,
+        sentences=len(sentences),
+        words=sum(len(s.tokens) for s in sentences),
+        overlong=sum(len(s.tokens) > LONGEST for s in sentences),
+        per_label=dict.fromkeys(labels or (), 0) | Counter(entities),
+        per_site=dict(Counter(s.site or data.site or "" for s in sentences)),
+        per_unit=counts(sentences, data.source),
+        shared=sum(len(s.persons) > 1 for s in sentences),
+    )
 
 
 TASK = NerTask()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Split = Literal["train", "dev", "test"]
+Lines: TypeAlias = "Iterable[tuple[int, str | BrokenLine]]"
 Key = Annotated[str, Field(min_length=1)]  # names a document or a person
 
 
@@ -64,14 +65,31 @@ def read_file(path: Path) -> tuple[Sentence, ...]:
         UnknownFormat: its name ends in something else.
         BrokenLine: a line cannot be read; names the first one.
     """
+    return tuple(map(whole, read_rows(path)))
+
+
+def whole(row: Sentence | BrokenLine) -> Sentence:
+    """Return a sentence; raise what is wrong with a line that is none."""
+    if isinstance(row, BrokenLine):
+        raise row
+    return row
+
+
+def read_rows(path: Path) -> Iterator[Sentence | BrokenLine]:
+    """Yield every sentence of a .jsonl or .conll file and, in its place, what cannot be read.
+
+    Raises:
+        DataFileMissing, DataUnreadable: there is no such file, or none that can be read.
+        UnknownFormat: its name ends in something else.
+    """
     if path.suffix not in _READERS:
         raise UnknownFormat(path)
     if not path.is_file():
         raise DataFileMissing(path)
-    return tuple(_READERS[path.suffix](path, _lines(path)))
+    return _READERS[path.suffix](path, _lines(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str | BrokenLine]]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -80,13 +98,18 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         try:
             yield number, raw.decode().rstrip("\r")
         except UnicodeDecodeError as error:
-            raise BrokenLine(path, number, f"byte {error.start} is not UTF-8") from None
+            yield number, BrokenLine(path, number, f"byte {error.start} is not UTF-8")
 
 
-def _read_jsonl(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
+def _read_jsonl(path: Path, lines: Lines) -> Iterator[Sentence | BrokenLine]:
     for number, line in lines:
-        if line.strip():
-            yield _from_row(path, number, _parse_row(path, number, line))
+        if isinstance(line, BrokenLine):
+            yield line
+        elif line.strip():
+            try:
+                yield _from_row(path, number, _parse_row(path, number, line))
+            except BrokenLine as broken:
+                yield broken
 
 
 def _parse_row(path: Path, number: int, line: str) -> _Row:
@@ -101,14 +124,10 @@ def _parse_row(path: Path, number: int, line: str) -> _Row:
 
 def _from_row(path: Path, number: int, row: _Row) -> Sentence:
     tokens, tags = tuple(row.text.split(" ")), tuple(row.tags.split(" "))
-    _check(path, number, tokens, tags)
-    return Sentence(tokens, tags, row.site, row.split, row.document, row.persons, number)
-
-
-def _check(path: Path, number: int, tokens: tuple[str, ...], tags: tuple[str, ...]) -> None:
     reason = _fault(tokens, tags)
     if reason is not None:
         raise BrokenLine(path, number, reason)
+    return Sentence(tokens, tags, row.site, row.split, row.document, row.persons, number)
 
 
 def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
@@ -125,35 +144,45 @@ def _fault(tokens: tuple[str, ...], tags: tuple[str, ...]) -> str | None:
     return None
 
 
-def _read_conll(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
-    document, columns, start = 0, list[tuple[str, str]](), 0
+def _read_conll(path: Path, lines: Lines) -> Iterator[Sentence | BrokenLine]:
+    document, columns, start = 0, list[tuple[str, str] | BrokenLine](), 0
     for number, line in (*lines, (0, "")):
-        begins_document = line.startswith("-DOCSTART-")
-        if line.strip() and not begins_document:
+        begins_document = isinstance(line, str) and line.startswith("-DOCSTART-")
+        if isinstance(line, BrokenLine) or (line.strip() and not begins_document):
             start = start if columns else number
             columns.append(_parse_column(path, number, line))
         elif columns:
-            yield _from_columns(path, start, columns, str(document) if document else None)
+            yield from _from_columns(path, start, columns, str(document) if document else None)
             columns = []
         document += begins_document
 
 
-def _parse_column(path: Path, number: int, line: str) -> tuple[str, str]:
+def _parse_column(path: Path, number: int, line: str | BrokenLine) -> tuple[str, str] | BrokenLine:
+    if isinstance(line, BrokenLine):
+        return line
     fields = line.split("\t") if "\t" in line else line.split()
     if len(fields) < 2:  # noqa: PLR2004 (a token and a tag)
-        raise BrokenLine(path, number, "one column; need the token first and its tag last")
+        return BrokenLine(path, number, "one column; need the token first and its tag last")
     return fields[0], fields[-1]
 
 
 def _from_columns(
-    path: Path, number: int, columns: list[tuple[str, str]], document: str | None
-) -> Sentence:
-    tokens, tags = zip(*columns, strict=True)
-    _check(path, number, tokens, tags)
-    return Sentence(tokens, tags, document=document, line=number)
+    path: Path, number: int, columns: list[tuple[str, str] | BrokenLine], document: str | None
+) -> Iterator[Sentence | BrokenLine]:
+    """Yield the sentence, or each of its lines that cannot be read, or what is wrong with it."""
+    broken = [each for each in columns if isinstance(each, BrokenLine)]
+    if broken:
+        yield from broken
+        return
+    tokens, tags = zip(*(each for each in columns if isinstance(each, tuple)), strict=True)
+    reason = _fault(tokens, tags)
+    if reason is None:
+        yield Sentence(tokens, tags, document=document, line=number)
+    else:
+        yield BrokenLine(path, number, reason)
 
 
-_READERS: Mapping[str, Callable[[Path, Iterable[tuple[int, str]]], Iterator[Sentence]]] = {
+_READERS: Mapping[str, Callable[[Path, Lines], Iterator[Sentence | BrokenLine]]] = {
     ".jsonl": _read_jsonl,
     ".conll": _read_conll,
 }

@@ -52,6 +52,7 @@ from tests.at_work import at_work
 from tests.fakes import VERSIONS
 from tests.members import Clinic
 from tests.signing import order, trust_file
+from tests.tmpfs import small_disk
 
 DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "when-something-is-wrong.md"
 TINY = Path(__file__).parents[1] / "tiny_task.py"
@@ -240,6 +241,21 @@ async def test_a_full_disk_is_named(scene):
     await checking.look(Asked(rehearse=False))
     (found,) = [each for each in checking.findings.all if each.level is not Level.OK]
     check_row("no space", found.message, folder=scene.folder / "state")
+
+
+async def test_disks_that_are_really_full_are_named_on_both_sides(scene, tmp_path):
+    with small_disk(tmp_path / "small", mib=3) as small:
+        state = small.folder / "state"
+        check_row("no space", await scene.one("--offline", state=str(state)), folder=state)
+        checking = OrchestratorChecking(
+            scene.clinic.config.model_copy(update={"shared": small.folder})
+        )
+        await checking.look()
+        said = [each.message for each in checking.findings.all if each.kind == "DiskNearlyFull"]
+        assert len(said) == 1
+        check_row("no space at the orchestrator", *said)
+        small.fill()
+        assert "has 0 MiB free" in await scene.one("--offline", state=str(state))
 
 
 async def test_an_orchestrators_full_disk_is_named_as_an_upload_meets_it(scene):

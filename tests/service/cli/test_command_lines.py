@@ -18,18 +18,29 @@ from gateway.cli import app as fedgate_gateway
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "how-to" / "when-something-is-wrong.md"
+JSON = DOCS.with_name("read-json.md")
 APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 MODULES = {"fedgate": "cli", "fedgate-gateway": "gateway"}
 WITH_EXAMPLES = [
     *("fedgate doctor", "fedgate init", "fedgate run start", "fedgate run watch"),
     "fedgate run prepare",
-    *("fedgate run compare", "fedgate plan check", "fedgate model export"),
+    *("fedgate run compare", "fedgate run export-figures", "fedgate plan check"),
+    *("fedgate model export",),
     *("fedgate model evaluate", "fedgate model predict", "fedgate demo", "fedgate serve"),
     *("fedgate enroll create", "fedgate pki issue", "fedgate audit verify"),
     *("fedgate-gateway init", "fedgate-gateway run", "fedgate-gateway check"),
     *("fedgate-gateway enroll", "fedgate-gateway ledger show", "fedgate-gateway web link"),
     *("fedgate-gateway pause", "fedgate-gateway resume"),
 ]
+
+
+WITHOUT_FORMAT = {  # and why
+    "fedgate serve": "runs until it is stopped; its log is JSON where [log] says so",
+    "fedgate-gateway run": "runs until it is stopped; its log is JSON where [log] says so",
+    "fedgate audit export": "always prints lines of JSON",
+    "fedgate-gateway audit export": "always prints lines of JSON",
+    "fedgate-gateway ledger export": "always prints lines of JSON",
+}
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,6 +79,27 @@ def examples_of(words: str) -> list[str]:
 def test_every_command_says_in_a_sentence_what_it_does(words):
     first = (ALL[words].help or "").partition("\n\n")[0]
     assert first.rstrip().endswith((".", ":")), first
+
+
+@pytest.mark.parametrize("words", sorted(ALL))
+def test_every_command_prints_json_where_asked_or_is_known_not_to(words):
+    takes_it = any("--format" in parameter.opts for parameter in ALL[words].params)
+    assert takes_it != (words in WITHOUT_FORMAT)
+
+
+def test_no_command_that_is_gone_is_excused_from_printing_json():
+    assert WITHOUT_FORMAT.keys() <= ALL.keys()
+
+
+def test_the_docs_say_of_every_command_what_its_json_has():
+    rows = re.findall(r"^\| (`fedgate.+?) \|", JSON.read_text(), re.MULTILINE)
+    told = set()
+    for row in rows:
+        group = ""
+        for words in re.findall(r"`([^`]+)`", row):
+            group = words.rpartition(" ")[0] if words.startswith("fedgate") else group
+            told.add(words if words.startswith("fedgate") else f"{group} {words}")
+    assert {words.partition(" --")[0] for words in told} == ALL.keys() - WITHOUT_FORMAT.keys()
 
 
 @pytest.mark.parametrize("words", WITH_EXAMPLES)

@@ -81,7 +81,7 @@ def test_the_model_tags_text_and_scores_as_it_did(demo):
     folder, result, _ = demo
     text = "Dr Okafor started him on warfarin .\n"
     tagged = fedgate("model", "predict", "--format", "json", cwd=folder, text=text)
-    (sentence,) = json.loads(tagged.stdout)["sentences"]
+    sentence = json.loads(tagged.stdout)
     assert sentence["words"] == text.split()
     assert len(sentence["tags"]) == len(sentence["words"])
     scored = fedgate("model", "evaluate", "--corpus", "letters", "--format", "json", cwd=folder)

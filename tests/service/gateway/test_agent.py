@@ -54,6 +54,7 @@ from tasks.plan_file import complete
 from tasks.task import DataConfig
 from tests.signing import NOT_READ, TRUST, signed
 from tests.tiny_task import TASK, TinyTask
+from tests.tmpfs import small_disk
 
 RUN = RunId("run")
 LABELS = ("no", "yes")
@@ -163,12 +164,11 @@ def task():
     return WatchedTask()
 
 
-@pytest.fixture
-def workshop(tmp_path, task):
-    """A gateway with a budget of 8, whose data carry the labels no and yes."""
+def workshop_in(state: Path, task: TinyTask) -> Workshop:
+    """Return a gateway with a budget of 8, whose data carry the labels no and yes."""
     config = GatewayConfig(
         address="localhost:1",
-        state=tmp_path,
+        state=state,
         data_set="points",
         tls=TlsFiles(authority=Path("x"), certificate=Path("x"), key=Path("x")),
         task=TaskChoice(reference="unused", labels=LABELS),
@@ -177,7 +177,12 @@ def workshop(tmp_path, task):
         trust=NOT_READ,
         hyperparameters=Overrides(),
     )
-    made = Workshop(GatewayId("a"), config, task, None)
+    return Workshop(GatewayId("a"), config, task, None)
+
+
+@pytest.fixture
+def workshop(tmp_path, task):
+    made = workshop_in(tmp_path, task)
     yield made
     made.close()
 
@@ -279,6 +284,32 @@ async def test_a_plan_is_answered_once_ledger_and_data_can_be_read_again(worksho
     await asyncio.wait([working])
     assert not away
     assert isinstance(fake.answers[0], Effective)
+
+
+async def test_a_round_that_a_really_full_disk_cannot_charge_is_trained_once_there_is_room(
+    tmp_path, task
+):
+    plan, initial = complete_plan()
+    digest = plan_id(plan_to_bytes(plan))
+    orders = (review(digest), train(initial), train(initial))
+    fake = ScriptedOrchestrator(plan, initial.to_bytes(), *orders)
+    accept_plan, decline = fake.accept_plan, fake.decline
+    with small_disk(tmp_path / "small") as small:
+
+        async def accepted(*answer) -> None:
+            await accept_plan(*answer)
+            small.fill()
+
+        async def declined(why: Decline) -> None:
+            await decline(why)
+            small.make_room()
+
+        fake.accept_plan, fake.decline = accepted, declined
+        workshop = workshop_in(small.folder, task)
+        await run(workshop, fake)
+        workshop.close()
+    assert [each.refusal.reason for each in fake.declined] == [RefusalReason.FAILED]
+    assert len(fake.updates) == 1
 
 
 async def test_a_plan_without_a_stated_label_is_refused_before_any_data_are_read(workshop, task):

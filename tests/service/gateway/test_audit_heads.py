@@ -175,7 +175,7 @@ def run(place, *command: str):
 
 def test_the_commands_show_and_prove_a_log_that_only_grew(seen, place):
     see(seen, sealed(LOG, after=5))
-    found = json.loads(run(place, "show", "--format", "json").output)["heads"]
+    found = map(json.loads, run(place, "show", "--format", "json").output.splitlines())
     assert [each["checkpoint"]["sequence"] for each in found] == [5, 9]
     proven = run(place, "verify")
     assert proven.exit_code == 0
@@ -193,7 +193,7 @@ def test_another_story_fails_the_proof_until_an_administrator_accepts_it(seen, p
     assert "accepted: the log goes on from record 3" in run(place, "accept").output
     assert run(place, "verify").exit_code == 0
     assert "there is nothing to accept" in run(place, "accept").output
-    assert len(json.loads(run(place, "show", "--format", "json").output)["heads"]) == 2
+    assert len(run(place, "show", "--format", "json").output.splitlines()) == 2
 
 
 def test_after_an_accepted_story_the_log_goes_on_from_it(seen):

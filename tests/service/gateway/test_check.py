@@ -77,6 +77,44 @@ def test_a_unit_that_is_not_in_every_line_is_not_counted(settings):
     assert report["per_unit"] == {"example": 4, "document": 3}
 
 
+def spoil(settings, *lines: str) -> str:
+    """Add lines to the data; return their path."""
+    data = settings.with_name("notes.jsonl")
+    data.write_text(data.read_text() + "".join(f"{line}\n" for line in lines))
+    return str(data)
+
+
+def refused(settings, *arguments: str) -> str:
+    """Check settings that have a problem; return what is said."""
+    words = ["check", "--config", str(settings), "--offline", *arguments]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1, result.stdout
+    return result.stdout
+
+
+def test_all_bad_lines_are_counted_the_first_ten_named_and_the_others_reported_on(settings):
+    secrets = ['{"text": "Ann Secret", "tags": "O"}'] * 9
+    path = spoil(settings, "{", '{"text": "Secret", "tags": "B-Drug"}', *secrets)
+    said = " ".join(refused(settings).split())
+    first = "line 4: the line: is not JSON; nothing was read from this file"
+    assert f"{path}, {first}" in said  # what training ends with
+    assert f"11 lines of {path} are to be mended: line 4: the line: is not JSON; line 5: " in said
+    assert "line 5: label 'Drug' is not among the labels Disease; line 6: 2 tokens and" in said
+    assert "line 13: 2 tokens and 1 tags; need one tag a token; and 1 more" in said
+    assert "in order are 3 examples (3 of unit example" in said
+    assert "3 Disease" in said
+    assert "Secret" not in said
+
+
+def test_bad_lines_are_objects_in_json_and_keep_training_from_being_rehearsed(settings):
+    spoil(settings, "{")
+    found = json.loads(refused(settings, "--format", "json"))
+    assert found["bad_lines"] == 1
+    assert found["first_bad_lines"] == [{"line": 4, "reason": "the line: is not JSON"}]
+    assert found["data"]["per_label"] == {"Disease": 3}
+    assert found["rehearsal"] is None
+
+
 def on(device: str, settings):
     """Write `device` into the settings."""
     settings.write_text(f'device = "{device}"\n{settings.read_text()}')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from orchestrator.rpc_errors import status_of
 from orchestrator.weight_store import StorageFailed
 from tests.fakes import INITIAL, FakeClock, FakeGateway, chunks, plan_of
 from tests.signing import order
+from tests.tmpfs import SmallDisk, small_disk
 
 PLAN = plan_of("a", "b", rounds=Rounds(count=1, maximum=1, quorum=2, deadline_s=60.0))
 UNAVAILABLE = 14  # of gRPC
@@ -96,14 +97,21 @@ class Opened:
     """An orchestrator with two gateways in the only round of its run."""
 
     folder: Path
-    disk: Flaw = field(default_factory=Flaw)
+    disk: SystemDisk = field(default_factory=Flaw)
     clock: Restless = field(default_factory=Restless)
     gateways: list[FakeGateway] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+    journal_in: Path | None = None  # None: with the rest
 
     async def open(self) -> Opened:
-        url, data = f"sqlite:///{self.folder / 'journal.db'}", INITIAL.to_bytes()
+        journal = (self.journal_in or self.folder) / "journal.db"
+        url, data = f"sqlite:///{journal}", INITIAL.to_bytes()
         self.orchestrator = Orchestrator(
-            self.folder, url, federation="acme", clock=self.clock, limits=Limits(), disk=self.disk
+            *(self.folder, url),
+            federation="acme",
+            clock=self.clock,
+            limits=self.limits,
+            disk=self.disk,
         ).start(restart_grace_s=1.0)
         operations = self.orchestrator.operations
         await operations.put_weights(Body(INITIAL.digest, len(data)), chunks(data))
@@ -222,3 +230,61 @@ async def test_a_file_that_cannot_be_tidied_away_hinders_nothing(opened, expecte
         opened.disk.broken = set()
         await opened.send(gateway)
     assert await opened.model() == expected
+
+
+@pytest.fixture
+def small(tmp_path) -> Iterator[SmallDisk]:
+    """A real disk of 8 MiB."""
+    with small_disk(tmp_path / "small") as disk:
+        yield disk
+
+
+def is_of_a_full_disk(said: str) -> bool:
+    """Whether a file system's sentence is in it, or SQLite's."""
+    return "No space left on device" in said or "database or disk is full" in said
+
+
+@pytest.fixture(params=["journal beside", "journal elsewhere"])
+async def on_small(small, tmp_path, request) -> Opened:
+    """An orchestrator that uses that disk to its last byte; the journal's may be another."""
+    elsewhere = tmp_path if request.param == "journal elsewhere" else None
+    limits = Limits(disk_reserve_mib=0)
+    opened = Opened(small.folder, disk=SystemDisk(), limits=limits, journal_in=elsewhere)
+    return await opened.open()
+
+
+async def test_a_disk_that_is_really_full_refuses_an_update_until_there_is_room(
+    small, on_small, expected
+):
+    a, _ = on_small.gateways
+    small.fill()
+    with capture_logs() as logged, pytest.raises(UnavailableError) as caught:
+        await on_small.send(a)
+    assert str(caught.value).endswith("try again later")
+    said = " ".join((str(caught.value), *(each.get("why", "") for each in logged)))
+    assert is_of_a_full_disk(said), said
+    assert status_of(caught.value).code == UNAVAILABLE
+    small.make_room()
+    await on_small.send_all()
+    assert await on_small.model() == expected
+
+
+async def test_a_disk_that_is_really_full_when_a_round_is_published_costs_only_time(
+    small, on_small, expected, monkeypatch
+):
+    add, seen = Accumulator.add, list[str]()
+
+    def added(self, gateway, values, weight, factor):
+        add(self, gateway, values, weight, factor)
+        seen.append(gateway)
+        if len(seen) == len(on_small.gateways):
+            small.fill()
+
+    monkeypatch.setattr(Accumulator, "add", added)
+    with capture_logs() as logged:
+        await on_small.send_all()
+        await on_small.until_tried_again()
+    said = " ".join(each.get("why", "") for each in logged)
+    assert is_of_a_full_disk(said), said
+    small.make_room()
+    assert await on_small.model() == expected

@@ -16,9 +16,10 @@ from common.config import load_settings
 from common.disk import SYSTEM_DISK
 from common.errors import FederationError, RequestError
 from common.ids import RunId
+from common.listening import AddressTaken
 from common.plan import Rounds
 from common.protocol import Decline, Refusal, RefusalReason, RunState, UpdateKey
-from common.telemetry import MetricsAddressTaken, MetricsSettings
+from common.telemetry import MetricsSettings
 from common.tls import Role
 from orchestrator import gauges
 from orchestrator.config import OrchestratorConfig
@@ -263,6 +264,6 @@ async def test_an_address_that_is_taken_is_said(federation):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         config = federation.config.model_copy(update={"metrics": MetricsSettings(address=taken)})
-        with pytest.raises(MetricsAddressTaken, match=rf"{taken} .*Set `address` of \[metrics\]"):
+        with pytest.raises(AddressTaken, match=rf"{taken}: .*set another `metrics\.address`"):
             async with listening(config):
                 pass

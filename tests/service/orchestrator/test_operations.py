@@ -151,8 +151,7 @@ async def test_what_the_commands_print_of_a_run_names_unit_relation_and_delta(fe
         await federation.start(plan_of("a", "b", privacy=promise))
         tables = {"address": federation.address, "tls": {name: str(path) for name, path in files}}
         config.write_text(tomli_w.dumps(tables))
-        (listed,) = (await told("list"))["runs"]
-        printed = [listed, await told("cancel", "r"), await told("watch", "r")]
+        printed = [await told("list"), await told("cancel", "r"), await told("watch", "r")]
     expected = promise.model_dump(mode="json")
     assert (expected["unit"], expected["relation"]) == ("person", "add_or_remove_one")
     assert [run["privacy"] for run in printed] == [expected] * 3

@@ -307,7 +307,7 @@ async def commands(federation, tmp_path):
 
 async def test_an_auditor_lists_who_did_what(commands):
     done = await commands("audit", "list", "--actor", "olga", "--format", "json")
-    found = json.loads(done.output)["records"]
+    found = [json.loads(line) for line in done.output.splitlines()]
     assert [record["action"] for record in found] == ["upload_weights", "start_run"]
     table = await commands("audit", "list", "--action", "start_run")
     assert OLGA in table.output

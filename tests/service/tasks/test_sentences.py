@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tasks.ner.errors import BrokenLine, DataFileMissing, UnknownFormat
-from tasks.ner.sentences import Sentence, read_file
+from tasks.ner.sentences import Sentence, read_file, read_rows
 
 GOOD = '{"text": "on velorin", "tags": "O B-Drug", "site": "a", "split": "dev"}'
 
@@ -54,6 +54,22 @@ def test_a_broken_line_shows_nothing_of_its_text(tmp_path):
     with pytest.raises(BrokenLine) as refused:
         read_file(write(tmp_path, "a.jsonl", row))
     assert "Secret" not in str(refused.value)
+
+
+def test_rows_go_on_after_a_line_that_cannot_be_read(tmp_path):
+    rows = read_rows(write(tmp_path, "a.jsonl", f"{{\n{GOOD}\n".encode() + b"\xff\n"))
+    assert [row.line for row in rows] == [1, 2, 3]
+
+
+def test_a_sentence_with_a_column_that_cannot_be_read_is_left_out_whole(tmp_path):
+    text = b"on O\nvelorin\n\xff O\n\nwell I-Drug\n\nwell O\n"
+    *broken, good = read_rows(write(tmp_path, "a.conll", text))
+    assert [(each.line, each.reason.split(";")[0]) for each in broken] == [
+        (2, "one column"),
+        (3, "byte 0 is not UTF-8"),
+        (5, "tag 1 is an I- with nothing to continue"),
+    ]
+    assert good == Sentence(("well",), ("O",), line=7)
 
 
 def test_columns_become_sentences_at_blank_lines(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cli.comparison import compare
-from cli.run_commands import Pace
 from common.ids import GatewayId, PlanId, RunId, WeightsId
 from common.plan import Privacy
 from common.protocol import GatewayStatus, RunState, RunStatus, ScoreSet
@@ -58,11 +57,3 @@ def test_seeded_noise_has_no_epsilon():
     seeded = replace(STATUS.gateways[0], answer=replace(EFFECTIVE, insecure_deterministic=True))
     status = replace(STATUS, gateways=(seeded, STATUS.gateways[1]))
     assert compare((status, PLAN), (STATUS, PLAN)).runs[0].epsilon is None
-
-
-def test_time_left_follows_from_the_rounds_that_were_seen():
-    pace = Pace()
-    assert pace.left(STATUS, 100.0) == ""
-    assert pace.left(replace(STATUS, published_round=6), 120.0) == "40 seconds"
-    ended = replace(STATUS, published_round=10, state=RunState.COMPLETED)
-    assert pace.left(ended, 160.0) == ""
