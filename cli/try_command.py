@@ -15,7 +15,7 @@ from common.console import Format, FormatOption, working
 def try_(  # noqa: PLR0913 - options of a command line
     sites: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=FILE...", help="Each participant of the plan, and its data."),
+        typer.Argument(metavar="NAME=FILE", help="Each participant of the plan, and its data."),
     ],
     test: Annotated[Path, typer.Option(help="Public data, by which the models are scored.")],
     plan: Annotated[Path, typer.Option(help="The plan, TOML.")] = Path("plan.toml"),
@@ -26,11 +26,10 @@ def try_(  # noqa: PLR0913 - options of a command line
 ) -> None:
     """Train a plan of your own on this machine, a real gateway for each site's file.
 
-    Keys, settings and processes are what they are on separate machines; `--keep` leaves them to
-    look at, and to take along.
+    Keys, settings and processes are what they are on separate machines: `--keep` leaves them.
 
     Example:
-        fedgate try north=north.jsonl south=south.conll --test public.jsonl --keep federation
+        fedgate try north=north.jsonl south=south.conll --test public.jsonl
     """
     from cli.demo.local import own_federation
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.demo.local import NotASiteAndItsData, SitesDiffer, own_federation
 from cli.main import app
 from common.config import SettingsInvalid
+from common.key_files import AlreadyThere
 from common.plan import Unit
 from tasks.ner.errors import BrokenLine, DataFileMissing, NoSentences
 from tasks.task import UnitNotCarried
@@ -103,3 +104,13 @@ def test_a_plan_that_is_not_there_ends_the_command_with_its_name():
     found = CliRunner().invoke(app, ["try", *SITES, "--test", "public.jsonl"])
     assert isinstance(found.exception, SettingsInvalid)
     assert "plan.toml" in str(found.exception)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", [["try", *SITES, "--test", "public.jsonl"], ["demo"]])
+def test_a_folder_that_is_kept_already_is_left_as_it_is(command):
+    planned()
+    Path("kept").mkdir()
+    found = CliRunner().invoke(app, [*command, "--keep", "kept"])
+    assert isinstance(found.exception, AlreadyThere)
+    assert not list(Path("kept").iterdir())
