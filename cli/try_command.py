@@ -10,6 +10,7 @@ import typer
 
 from cli.demo_command import KeepOption, ModelFolderOption, OpenOption, print_result, run
 from common.console import Format, FormatOption, working
+from gateway.choices import GradientsBy
 
 
 def try_(  # noqa: PLR0913 - options of a command line
@@ -19,6 +20,9 @@ def try_(  # noqa: PLR0913 - options of a command line
     ],
     test: Annotated[Path, typer.Option(help="Public data, by which the models are scored.")],
     plan: Annotated[Path, typer.Option(help="The plan, TOML.")] = Path("plan.toml"),
+    gradients: Annotated[
+        GradientsBy, typer.Option(help="How gateways clip; functional takes models of any kind.")
+    ] = GradientsBy.ONE_BACKWARD,
     out: ModelFolderOption = Path("model"),
     keep: KeepOption = None,
     open_page: OpenOption = False,  # noqa: FBT002 - an option of a command line
@@ -33,6 +37,6 @@ def try_(  # noqa: PLR0913 - options of a command line
     """
     from cli.demo.local import own_federation
 
-    with working("reading the plan and the data"):
-        federation = own_federation(plan, sites, test)
+    with working("checking the plan, the model and the data"):
+        federation = own_federation(plan, sites, test, gradients)
     run(federation, keep, out, partial(print_result, output), open_page=open_page)
