@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import ERRORS, Format, FormatOption, emit_json
+from common.key_files import refuse_present
 from common.plan import Unit
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def print_result(output: Format, result: DemoResult) -> None:
 def _folder(keep: Path | None) -> Iterator[Path]:
     """A folder for the demo's files, gone afterwards unless it is to be kept."""
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=False)
+        refuse_present(keep.parent, (keep.name,))
+        keep.mkdir(parents=True)
         yield keep.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="fedgate-demo-") as folder:

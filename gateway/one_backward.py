@@ -20,7 +20,10 @@ class NotInOneBackward(RequestError):
     """The task's model is none that one backward pass can train privately."""
 
     def __init__(self, why: RequestError) -> None:
-        super().__init__(f'{why} (a gateway: gradients = "functional" in gateway.toml)')
+        way_out = (
+            'gradients = "functional" in gateway.toml, or `fedgate try --gradients functional`'
+        )
+        super().__init__(f"{why} (a gateway: {way_out})")
 
 
 class OneBackward:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from common.config import read_toml
 from common.errors import RequestError
 from common.ids import RunId
+from gateway.choices import GradientsBy
+from gateway.functional import check_functional
+from gateway.one_backward import OneBackward
 from tasks.loading import load_task
 from tasks.plan_file import TaskTable, draft_plan
 from tasks.task import DataConfig, UnitNotCarried
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from common.plan import Unit
-    from tasks.task import DataReport
+    from tasks.task import DataReport, Task
 
 
 class NotASiteAndItsData(RequestError):
@@ -56,18 +59,24 @@ class LocalFederation:
     data: Mapping[str, Mapping[str, str]]  # the [data] table of each site
     public: Mapping[str, str]
     epsilon_budget: float  # at each site
+    gradients: GradientsBy = GradientsBy.ONE_BACKWARD
     is_compared: bool = True  # with training that is not private: the built-in task only
 
 
-def own_federation(plan_file: Path, sites: Sequence[str], test: Path) -> LocalFederation:
+def own_federation(
+    plan_file: Path,
+    sites: Sequence[str],
+    test: Path,
+    gradients: GradientsBy = GradientsBy.ONE_BACKWARD,
+) -> LocalFederation:
     """Return the federation of a plan's file, `NAME=FILE` for each site, and public data.
 
-    All data are read and checked, so that what is wrong is said before anything starts.
+    All data and the model are checked, so that what is wrong is said before anything starts.
 
     Raises:
         SettingsInvalid: the plan's file is none.
         NotASiteAndItsData, SitesDiffer: `sites` are not the plan's participants with their data.
-        RequestError: data cannot be read, or do not fit the plan.
+        RequestError: data cannot be read, or do not fit the plan; the model cannot be trained so.
     """
     plan, _ = draft_plan(plan_file)
     table = TaskTable.model_validate(read_toml(plan_file)["task"])
@@ -76,6 +85,7 @@ def own_federation(plan_file: Path, sites: Sequence[str], test: Path) -> LocalFe
         raise SitesDiffer(given=[name for name, _ in named], planned=plan.by_gateway)
     paths = dict(named)
     task = load_task(table.reference)
+    _check_model(task, table.labels, gradients)
     for path in paths.values():
         _check_carried(plan.privacy.unit, task.check(DataConfig(path=path), table.labels))
     for split in ("dev", "test"):
@@ -89,6 +99,7 @@ def own_federation(plan_file: Path, sites: Sequence[str], test: Path) -> LocalFe
         data={site: {"path": str(paths[site].resolve())} for site in plan.by_gateway},
         public={"path": str(test.resolve())},
         epsilon_budget=plan.privacy.target_epsilon,
+        gradients=gradients,
         is_compared=False,
     )
 
@@ -98,6 +109,15 @@ def _site(text: str) -> tuple[str, Path]:
     if not (name and equals and file):
         raise NotASiteAndItsData(text)
     return name, Path(file)
+
+
+def _check_model(task: Task, labels: Sequence[str], gradients: GradientsBy) -> None:
+    """Raise, as a gateway would, what keeps a model's gradients from being clipped one by one."""
+    model, specimens = task.build_model(labels), task.specimens(labels)
+    if gradients is GradientsBy.FUNCTIONAL:
+        check_functional(model, task.loss, specimens)
+    else:
+        OneBackward(model, task.loss, lambda _: specimens, specimens, len(specimens[0]))
 
 
 def _check_carried(unit: Unit, found: DataReport) -> None:

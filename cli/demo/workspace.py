@@ -95,6 +95,7 @@ def connect(workspace: Workspace, settings: LocalFederation, address: str) -> No
             "address": address,
             "state": str(workspace.gateway_state(site)),
             "data_set": site,
+            "gradients": settings.gradients.value,
             "tls": _tls(workspace, site),
             "trust": {"plan_keys": str(workspace.signing / PUBLIC_FILE)},
             "task": {"reference": settings.reference, "labels": list(settings.labels)},

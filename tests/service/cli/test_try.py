@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 from cli.demo.local import NotASiteAndItsData, SitesDiffer, own_federation
 from cli.main import app
 from common.config import SettingsInvalid
+from common.key_files import AlreadyThere
 from common.plan import Unit
+from gateway.choices import GradientsBy
+from gateway.one_backward import NotInOneBackward
 from tasks.ner.errors import BrokenLine, DataFileMissing, NoSentences
 from tasks.task import UnitNotCarried
 
@@ -103,3 +106,45 @@ def test_a_plan_that_is_not_there_ends_the_command_with_its_name():
     found = CliRunner().invoke(app, ["try", *SITES, "--test", "public.jsonl"])
     assert isinstance(found.exception, SettingsInvalid)
     assert "plan.toml" in str(found.exception)
+
+
+UNCLIPPABLE = """
+from torch import nn
+from tests.tiny_task import TinyTask, WIDTH
+
+class Bent(TinyTask):
+    def build_model(self, labels):
+        return nn.Sequential(Bend(), super().build_model(labels))
+
+class Bend(nn.Module):
+    def __init__(self):
+        super().__init__()
+        import torch
+        self.by = nn.Parameter(torch.ones(WIDTH))
+    def forward(self, x):
+        return x * self.by
+
+TASK = Bent()
+"""
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_gateways_would_refuse_is_refused_before_they_start():
+    Path("bent.py").write_text(UNCLIPPABLE)
+    plan = ["init", "--name", "bent", "--reference", "bent.py:TASK", "--label", "a", "--label", "b"]
+    sites = ("--gateway", "north:20", "--gateway", "south:20", "--sampling-rate", "1")
+    CliRunner().invoke(app, [*plan, *sites])
+    with pytest.raises(NotInOneBackward, match="Bend"):
+        own_federation(Path("plan.toml"), SITES, TEST)
+    found = own_federation(Path("plan.toml"), SITES, TEST, GradientsBy.FUNCTIONAL)
+    assert found.gradients is GradientsBy.FUNCTIONAL
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", [["try", *SITES, "--test", "public.jsonl"], ["demo"]])
+def test_a_folder_that_is_kept_already_is_left_as_it_is(command):
+    planned()
+    Path("kept").mkdir()
+    found = CliRunner().invoke(app, [*command, "--keep", "kept"])
+    assert isinstance(found.exception, AlreadyThere)
+    assert not list(Path("kept").iterdir())
