@@ -60,9 +60,7 @@ def main(
     command: Annotated[list[str] | None, typer.Argument(help="What to run; else the demo.")] = None,
 ) -> None:
     """Run it, watch it, write the picture."""
-    with tempfile.TemporaryDirectory(
-        prefix="fedgate-"
-    ) as folder:  # the demo's model is of no further use
+    with tempfile.TemporaryDirectory(prefix="fedgate-") as folder:  # for the model, then gone
         frames = shortened(list(recorded(tuple(command) if command else DEMO, folder)))
     path.write_text(drawn(frames, " ".join(command) if command else TYPED), encoding="utf-8")
     print(f"{path}: {len(frames)} frames, {path.stat().st_size:,} bytes")

@@ -13,9 +13,11 @@ import sys
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import typer
 
+from benchmarks.registry import BENCHMARKS
 from cli.main import app as fedgate
 from gateway.cli import app as fedgate_gateway
 from tests.docs.pages import ROOT
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 APPS = {"fedgate": fedgate, "fedgate-gateway": fedgate_gateway}
 PYTHONS = {"python", ".venv/bin/python"}
-OPERATORS = {"&&", "||", "|", ";", "&", "(", ")", "do", "done", "then", "wait"}
+PUNCTUATION = "();|&"  # between commands
+KEYWORDS = {"do", "done", "wait"}
 REDIRECTS = {">", ">>", "<"}
 # of a shell, of Debian, of Docker, of PostgreSQL and of a virtual environment: not ours to check
 OTHERS = {
@@ -49,7 +52,7 @@ def simple_commands(text: str) -> Iterator[list[str]]:
         lexer.whitespace_split = True
         words: list[str] = []
         for word in lexer:
-            if word in OPERATORS:
+            if word in KEYWORDS or not word.strip(PUNCTUATION):
                 yield from _ended(words)
                 words = []
             else:
@@ -140,6 +143,10 @@ def _check_python(words: list[str]) -> None:
     else:
         if importlib.util.find_spec(module) is None:
             raise Wrong(f"python -m {module}: there is no such module")
+        if module == "benchmarks":
+            named = {word for word in options if not word.startswith("--")}
+            if unknown := named - {each.name for each in BENCHMARKS}:
+                raise Wrong(f"python -m benchmarks: there is no {', '.join(sorted(unknown))}")
         given = {option for word in options for option in _OPTION.findall(word)[:1]}
         missing = sorted(given - _options(module)) if given else []
     if missing:
@@ -149,16 +156,13 @@ def _check_python(words: list[str]) -> None:
 @cache
 def _options(module: str) -> frozenset[str]:
     """Return the options that a program's own help names."""
-    said, before = io.StringIO(), sys.argv
-    sys.argv = [module, "--help"]
-    os.environ["COLUMNS"], os.environ["TERM"] = "200", "dumb"
-    try:
-        with (
-            contextlib.redirect_stdout(said),
-            contextlib.suppress(SystemExit),
-            warnings.catch_warnings(action="ignore"),  # some were imported before
-        ):
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:
-        sys.argv = before
+    said = io.StringIO()
+    with (
+        patch.object(sys, "argv", [module, "--help"]),
+        patch.dict(os.environ, COLUMNS="200", TERM="dumb"),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+        warnings.catch_warnings(action="ignore"),  # some were imported before
+    ):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     return frozenset(_OPTION.findall(said.getvalue()))

@@ -8,9 +8,7 @@ from pathlib import Path
 from tests.docs.blocks import Block, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIALS = (
-    ROOT / "docs" / "tutorials"
-)  # whose blocks are run as they stand, by a test of their own
+TUTORIALS = ROOT / "docs" / "tutorials"  # whose blocks a test of their own runs
 FRONT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 

@@ -61,6 +61,11 @@ def test_the_commands_of_a_page_are_there_and_take_what_they_are_given(block):
         command_lines.check(words)
 
 
+@pytest.mark.parametrize("block", checked_blocks("text"), ids=_of)
+def test_output_on_a_page_is_not_a_command_that_goes_unchecked(block):
+    assert not [line for line in block.text.splitlines() if INLINE.match(line)]
+
+
 @pytest.mark.parametrize("block", checked_blocks("console"), ids=_of)
 def test_a_session_on_a_page_begins_with_commands_that_are_there(block):
     typed = [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
