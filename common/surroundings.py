@@ -6,7 +6,7 @@ import os
 import platform
 import socket
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from common.unreachable import HostUnknown, host_of, proxy_for
 from common.version import SOFTWARE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from common.certificates import Certificate
@@ -52,6 +52,15 @@ class StateNotWritable(RequestError):
             f"the state folder {state} cannot be written to ({error.strerror}): give it to the "
             "user that this process runs as, or let `state` name another folder"
         )
+
+
+@contextmanager
+def writing_to(state: Path) -> Iterator[None]:
+    """Lend a place to write to such a folder from; raise StateNotWritable where a disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise StateNotWritable(state, error) from error
 
 
 def look_at_software(findings: Findings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.disk import SYSTEM_DISK
+from common.surroundings import writing_to
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,15 +41,21 @@ class Pause:
             return ""
 
     def turn_on(self, now: datetime) -> None:
-        """Begin no round from now on, after a restart neither; a repeat changes nothing."""
+        """Begin no round from now on, after a restart neither; a repeat changes nothing.
+
+        Raises:
+            StateNotWritable: the folder takes no file.
+        """
         if self.is_on:
             return
-        with self._disk.create(self._file) as file:
-            file.write(f"{now:%Y-%m-%d %H:%M} UTC\n".encode(), 0)
-            file.sync()
-        self._disk.sync_folder(self._file.parent)
+        with writing_to(self._file.parent):
+            with self._disk.create(self._file) as file:
+                file.write(f"{now:%Y-%m-%d %H:%M} UTC\n".encode(), 0)
+                file.sync()
+            self._disk.sync_folder(self._file.parent)
 
     def turn_off(self) -> None:
-        """Take part again; a repeat changes nothing."""
-        self._disk.unlink(self._file)
-        self._disk.sync_folder(self._file.parent)
+        """Take part again; a repeat changes nothing; raise StateNotWritable."""
+        with writing_to(self._file.parent):
+            self._disk.unlink(self._file)
+            self._disk.sync_folder(self._file.parent)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from common.clock import SystemClock
 from common.config import load_settings
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json
-from common.surroundings import StateNotWritable
+from common.surroundings import writing_to
 from gateway.config import GatewayConfig
 from gateway.options import ConfigOption
 from gateway.pause import Pause
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 app = typer.Typer(no_args_is_help=True, help="The page for the people of this site.")
 
@@ -34,7 +29,7 @@ def link(config: ConfigOption = Path("gateway.toml"), output: FormatOption = For
     from gateway.web_links import LINK_S, Links  # noqa: PLC0415
 
     settings = load_settings(GatewayConfig, config)
-    with _writing(settings.state):
+    with writing_to(settings.state):
         url = Links(settings.state).create(SystemClock().wall())
     if output is Format.JSON:
         emit_json({"url": url, "good_for_s": LINK_S})
@@ -49,10 +44,8 @@ def pause(config: ConfigOption = Path("gateway.toml"), output: FormatOption = Fo
     Example:
         fedgate-gateway pause --config gateway.toml
     """
-    state = load_settings(GatewayConfig, config).state
-    switch = Pause(state)
-    with _writing(state):
-        switch.turn_on(SystemClock().wall())
+    switch = Pause(load_settings(GatewayConfig, config).state)
+    switch.turn_on(SystemClock().wall())
     _say(output, since=switch.since)
 
 
@@ -62,9 +55,7 @@ def resume(config: ConfigOption = Path("gateway.toml"), output: FormatOption = F
     Example:
         fedgate-gateway resume --config gateway.toml
     """
-    state = load_settings(GatewayConfig, config).state
-    with _writing(state):
-        Pause(state).turn_off()
+    Pause(load_settings(GatewayConfig, config).state).turn_off()
     _say(output, since="")
 
 
@@ -75,11 +66,3 @@ def _say(output: Format, *, since: str) -> None:
         OUT.print(f"paused since {since}: no new round is begun; `fedgate-gateway resume` ends it")
     else:
         OUT.print("not paused: the gateway takes part in the next round that it is invited to")
-
-
-@contextmanager
-def _writing(state: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateNotWritable(state, error) from error

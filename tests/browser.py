@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_core_python.selenium import Axe
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -34,7 +35,8 @@ def browser() -> Iterator[WebDriver]:
 
 
 def until_shown(browser: WebDriver, condition: Callable[[], object]) -> None:
-    WebDriverWait(browser, PATIENCE_S, 0.05).until(lambda _: condition())
+    gone = [StaleElementReferenceException]  # a part was replaced while it was looked at
+    WebDriverWait(browser, PATIENCE_S, 0.05, gone).until(lambda _: condition())
 
 
 def severe(browser: WebDriver) -> list[str]:

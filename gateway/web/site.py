@@ -83,7 +83,6 @@ class Shown:
         state = fragment(
             "state", notes=self.notes, is_paused=self.pause.is_on, since=self.pause.since
         )
-        seeded = {"is_seeded": self.is_seeded}
         made = {
             "state": state,
             "asked": fragment("asked", plans=self.notes.asked.plans),
@@ -93,7 +92,8 @@ class Shown:
             account = await self.ledgers.account(self.notes.changes)
         except LedgerUnreadable as error:
             return {**made, "ledger": fragment("no_ledger", problem=str(error))}
-        return {**made, "ledger": fragment("ledger", account=account, **seeded)}
+        ledger = fragment("ledger", account=account, is_seeded=self.is_seeded)
+        return {**made, "ledger": ledger}
 
     def _left(self) -> dict[str, object]:
         kinds = dict.fromkeys(EgressClass, Count())
@@ -137,9 +137,7 @@ class Site:
         visit = Visit(self.session(request))
         shown = self.shown
         parts = await shown.parts()
-        return HTMLResponse(
-            page("home", visit=visit, parts=parts, gateway=shown.notes.gateway, is_home=True)
-        )
+        return HTMLResponse(page("home", visit=visit, parts=parts, gateway=shown.notes.gateway))
 
     async def ask_to_turn(self, request: Request) -> Response:
         """Ask once more before the gateway is paused, or goes on."""

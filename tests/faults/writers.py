@@ -24,6 +24,7 @@ ELSEWHERE = {  # functions that write and are not at work in a federation that n
     "common.wire_operator.status_to_proto": "a message, no file",
     "gateway.audit_heads.accept": "a command: test_audit_heads.py",
     "gateway.metrics.measured": "an address, where [metrics] asks: test_site_metrics.py",
+    "gateway.outgoing._count": "a message of one field, no file",
     "gateway.pause.Pause.turn_off": "a click or a command: test_pause.py",
     "gateway.pause.Pause.turn_on": "a click or a command: test_pause.py",
     "gateway.web.asked.Asked.note": "for people, where there is a page: test_site_page.py",

@@ -34,6 +34,7 @@ from common.lineage import (
 )
 from common.protocol import Body
 from common.randomness import RandomStream
+from common.run_order import order_from_text, order_to_text
 from common.tls import identity_of
 from common.transfer import digest_of
 from common.update_form import Update, UpdateForm
@@ -53,6 +54,7 @@ from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, plan_of
 from tests.fuzz import messages
 from tests.fuzz.target import Target, of_file
 from tests.on_record import KEY
+from tests.signing import order
 
 TINY = "tests/tiny_task.py:TASK"
 DELTA = 1e-5
@@ -239,6 +241,11 @@ def _signed_lineage() -> bytes:
     return sign(KEY, statement).to_text() + b"\n"
 
 
+def _order(data: bytes) -> None:
+    """Read an order that somebody gives to the page."""
+    wire.signature_from_proto(order_from_text(data.decode("utf-8", "replace")))
+
+
 def _audit_export(path: Path) -> None:
     """Verify an exported log."""
     checkpoint, lines = read_export(path)
@@ -275,6 +282,7 @@ TARGETS: tuple[Target, ...] = (
     *messages.targets(),
     Target("chunk", messages.chunk_as_protobuf_reads_it, messages.frame_seeds()),
     Target("plan", wire.plan_from_bytes, (messages.PLAN,)),
+    Target("order", _order, (order_to_text(*order("r", plan_of("a"))).encode(),)),
     Target("identity", _identity, tuple(uri.encode() for uri in URIS)),
     Target("status", _status, (b"", b"\x08\x08\x12\x01x\x1a\x02\x0a\x00")),
     Target("weights", lambda data: Weights.from_bytes(data, LAYOUT), (INITIAL.to_bytes(),)),

@@ -167,6 +167,19 @@ async def test_the_switch_pauses_and_lets_go_on(served, somebody):
     assert not served.pause.is_on
 
 
+async def test_a_folder_that_takes_no_file_pauses_nothing_and_that_is_said(served, somebody):
+    csrf = await somebody.csrf()
+    folder, aside = served.config.state, served.config.state.with_name("aside")
+    folder.rename(aside)
+    try:
+        answer = await somebody.post("/pause", csrf=csrf)
+    finally:
+        aside.rename(folder)
+    assert answer.status_code == 400
+    assert "cannot be written to" in answer.text
+    assert not served.pause.is_on
+
+
 @pytest.mark.parametrize("form", ["nothing", "another session's", "another origin"])
 async def test_the_switch_is_not_turned_by_a_form_that_is_not_of_this_session(
     served, somebody, form
