@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SUFFIX = ".fedgate"  # of event files that are ours
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one call
 TAG = "fedgate."
-ENDS = {  # how MLflow calls it
+ENDS: dict[str, str] = {  # of run states, as MLflow calls them
     RunState.COMPLETED: "FINISHED",
     RunState.FAILED: "FAILED",
     RunState.CANCELLED: "KILLED",
