@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cli.extras import ExtraMissing
 from common.errors import UnavailableError
+from common.protocol import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 SUFFIX = ".fedgate"  # of event files that are ours
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one call
 TAG = "fedgate."
+ENDS: dict[str, str] = {  # of run states, as MLflow calls them
+    RunState.COMPLETED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.CANCELLED: "KILLED",
+}
 
 
 class FigureStore(Protocol):
@@ -133,7 +139,7 @@ class MlflowRun:
             }
         except self._failures as error:
             raise StoreUnreachable(uri, error) from error
-        self._params = dict(self._run.data.params)
+        self._params, self._state = dict(self._run.data.params), ""
 
     def put(self, figures: Figures, at: float) -> int:
         """Write what is new."""
@@ -150,12 +156,15 @@ class MlflowRun:
         except self._failures as error:
             raise StoreUnreachable(self._uri, error) from error
         self._params |= params
+        self._state = figures.tags["state"]
         return len(new)
 
     def close(self) -> None:
-        """Mark the run as ended."""
+        """Mark the run as ended, if it has."""
+        if self._state not in ENDS:
+            return
         try:
-            self._client.set_terminated(self.run_id)
+            self._client.set_terminated(self.run_id, ENDS[self._state])
         except self._failures as error:
             raise StoreUnreachable(self._uri, error) from error
 

@@ -52,6 +52,10 @@ async def completed(federation):
     operator = await federation.start(plan_of("a"))
     (a,) = await federation.gateways("a")
     await a.follow("r")
+    return await scored(operator)
+
+
+async def scored(operator):
     status, _ = await operator.run("r")
     for number, split, f1 in ((1, "dev", 0.5), (3, "dev", 0.75), (3, "test", 0.625)):
         scores = ScoreSet(number, split, status.weights, f1, 0.5, 0.5, 8)
@@ -112,16 +116,27 @@ async def test_a_run_that_is_followed_has_the_time_of_each_round(serving, tmp_pa
     assert texts_in(tmp_path / "figures" / "r")["state"] == "completed"
 
 
-async def test_mlflow_has_the_run_in_the_federations_experiment_once(serving, tmp_path):
-    federation, config = serving
-    status = await completed(federation)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    first = await exported(config, "--mlflow", uri)
-    again = await exported(config, "--mlflow", uri)
-    assert (first["points"] > 0, again["points"]) == (True, 0)
+def the_run(uri: str, federation):
+    """Return the one run in the federation's experiment."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(federation.config.federation)
     (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+async def test_mlflow_has_the_run_in_the_federations_experiment_once(serving, tmp_path):
+    federation, config = serving
+    running = await federation.start(plan_of("a"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    await exported(config, "--mlflow", uri)
+    assert the_run(uri, federation).info.status == "RUNNING"
+    (a,) = await federation.gateways("a")
+    await a.follow("r")
+    status = await scored(running)
+    first = await exported(config, "--mlflow", uri)
+    again = await exported(config, "--mlflow", uri)
+    assert (first["points"] > 0, again["points"]) == (True, 0)
+    run, client = the_run(uri, federation), MlflowClient(tracking_uri=uri)
     history = client.get_metric_history(run.info.run_id, "f1/dev")
     assert {each.step: each.value for each in history} == {1: 0.5, 3: 0.75}
     assert run.data.params["hyperparameters.clipping_norm"] == str(HYPERPARAMETERS.clipping_norm)
