@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.main import app as fedgate
+from common import console
 from gateway.cli import app as fedgate_gateway
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +112,14 @@ def test_the_main_commands_show_examples_whose_options_are_there(words):
     for line in found:
         ours = line.partition(" | ")[0]
         assert set(re.findall(r"--[a-z-]+", ours)) <= known, line
+
+
+def test_a_command_that_takes_long_says_beside_its_result_what_it_does(monkeypatch):
+    monkeypatch.setattr(console, "PATIENCE_S", 0.0)
+    words = ["noise", "--target-epsilon", "2", "--sampling-rate", "0.1", "--steps", "100"]
+    said = CliRunner().invoke(fedgate_gateway, [*words, "--format", "json"])
+    assert said.stderr.startswith("looking for the least noise …\n")
+    assert json.loads(said.stdout)["pld"] <= 2.0
 
 
 def test_help_prints_the_examples():

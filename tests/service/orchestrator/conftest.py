@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import tomli_w
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from cli.operator_client import OperatorClient
 from common import wire
@@ -123,3 +125,15 @@ async def federation(tmp_path, database) -> AsyncIterator[Federation]:
     )
     async with AsyncExitStack() as clients:
         yield Federation(config, authority, clients)
+
+
+@pytest.fixture
+async def serving(federation, tmp_path):
+    """A federation that serves, and an operator's settings."""
+    with capture_logs():
+        async with federation.serving():
+            files = federation.authority.issue(Role.OPERATOR, "olga")
+            tls = {name: str(path) for name, path in files}
+            config = tmp_path / "operator.toml"
+            config.write_text(tomli_w.dumps({"address": federation.address, "tls": tls}))
+            yield federation, str(config)

@@ -7,9 +7,7 @@ import json
 import sys
 
 import pytest
-import tomli_w
 from mlflow import MlflowClient
-from structlog.testing import capture_logs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
@@ -19,23 +17,10 @@ from cli.figures_command import NowhereToGo
 from cli.main import app
 from common.accounting import epsilon_pld, round_event
 from common.protocol import ScoreSet
-from common.tls import Role
 from tests.fakes import HYPERPARAMETERS, plan_of
 
 ROUNDS = 3
 pytestmark = pytest.mark.filterwarnings("default")  # other people's imports
-
-
-@pytest.fixture
-async def serving(federation, tmp_path):
-    """A federation that serves a run of three rounds, and an operator's settings."""
-    with capture_logs():
-        async with federation.serving():
-            files = federation.authority.issue(Role.OPERATOR, "olga")
-            tls = {name: str(path) for name, path in files}
-            config = tmp_path / "operator.toml"
-            config.write_text(tomli_w.dumps({"address": federation.address, "tls": tls}))
-            yield federation, str(config)
 
 
 async def exported(config: str, *words: str):

@@ -6,29 +6,13 @@ import asyncio
 import io
 import json
 
-import pytest
-import tomli_w
 from rich.console import Console
-from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from cli import run_commands
 from cli.main import app
 from common.ids import RunId
-from common.tls import Role
 from tests.fakes import plan_of
-
-
-@pytest.fixture
-async def serving(federation, tmp_path):
-    """A federation that serves, and an operator's settings."""
-    with capture_logs():
-        async with federation.serving():
-            files = federation.authority.issue(Role.OPERATOR, "olga")
-            tls = {name: str(path) for name, path in files}
-            config = tmp_path / "operator.toml"
-            config.write_text(tomli_w.dumps({"address": federation.address, "tls": tls}))
-            yield federation, str(config)
 
 
 async def told(*words: str) -> str:
