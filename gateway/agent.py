@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from logging import ERROR, WARNING
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -34,6 +34,7 @@ from common.protocol import (
     Wait,
 )
 from common.retry import wait_after
+from common.threads import to_its_end
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
-ResultT = TypeVar("ResultT")
 BETWEEN_LOOKS_S = 5.0  # at the record: short rounds share one, which costs both sides 2 ms
 DISTRUST = (CountersignatureForged, OrchestratorKeyChanged)  # nothing more is done for it
 
@@ -95,21 +95,6 @@ def reason_of(error: Exception) -> RefusalReason:
     """
     reason = getattr(error, "reason", None) if isinstance(error, FederationError) else None
     return reason if isinstance(reason, RefusalReason) else RefusalReason.FAILED
-
-
-async def in_thread(work: Callable[[], ResultT]) -> ResultT:
-    """Return what `work` returns, done in a thread; cancelled, wait for the thread to end first.
-
-    A thread cannot be stopped: what it still writes must not outlive the lease on the ledger.
-    """
-    thread = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        await asyncio.wait([thread])
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        thread.exception()  # it is for nobody any more
-        raise
-    return thread.result()
 
 
 class Agent:
@@ -300,7 +285,7 @@ class Agent:
             return Refused(error.reason, "", str(error))
         LOG.info("plan_is_signed", run=run, by=signer)
         plan = plan_from_bytes(config.plan)
-        verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
+        verdict = await to_its_end(None, lambda: self._workshop.review(run, plan, plan_digest))
         if isinstance(verdict, Accepted):
             self._plans[run] = (plan_digest, plan)
         return verdict
@@ -347,7 +332,9 @@ class Agent:
         parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
         LOG.info("training", run=run, round=train.round)
         with self._watcher.phase(Phase.TRAIN):
-            return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
+            return await to_its_end(
+                None, lambda: gateway.fed_round(TrainRound(run, train.round, parent))
+            )
 
     async def _send(self, key: UpdateKey, train: Train, update: Update) -> None:
         data = update.data

@@ -12,6 +12,7 @@ from common.errors import ConflictError, NotFound, RequestError
 from common.ids import is_name
 from common.protocol import RunState
 from common.signatures import RunSignatures
+from common.threads import to_its_end
 from common.transfer import Arriving
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
@@ -20,7 +21,6 @@ from orchestrator.events import GatewayReleased, PlanAccepted, RunCancelled, Sco
 from orchestrator.pace import Pace
 from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
-from orchestrator.threads import to_its_end
 from orchestrator.weight_store import UnknownWeights
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ from common.retry import Backoff
 from common.tls import TlsFiles
 from common.transfer import chunks_of
 from common.wire import plan_id, plan_to_bytes
-from gateway.agent import Agent, Superseded, in_thread
+from gateway.agent import Agent, Superseded
 from gateway.charges import LedgerUnreadable
 from gateway.config import GatewayConfig, TaskChoice
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
@@ -420,26 +420,6 @@ async def test_only_a_run_that_has_ended_is_forgotten(workshop, reason, kept):
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), review(digest), train(initial), stop)
     await run(workshop, fake)
     assert workshop.kept_runs() == kept
-
-
-async def test_work_in_a_thread_is_waited_for_when_it_is_cancelled():
-    begun, finish, done = asyncio.Event(), asyncio.Event(), []
-    loop = asyncio.get_running_loop()
-
-    def work() -> None:
-        loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(finish.wait(), loop).result()
-        done.append("written")
-
-    working = asyncio.create_task(in_thread(work))
-    await begun.wait()
-    working.cancel()
-    await asyncio.sleep(0)
-    assert done == []
-    finish.set()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-    assert done == ["written"]
 
 
 def test_a_seeded_workshop_keeps_its_updates_apart(tmp_path, task, workshop):
