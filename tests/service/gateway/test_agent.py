@@ -449,7 +449,7 @@ WAIT = Wait(WaitReason.OTHERS)
 async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(
     workshop, monkeypatch
 ):
-    monkeypatch.setattr("gateway.agent.BETWEEN_LOOKS_S", 0.0)
+    monkeypatch.setattr("gateway.record_watch.BETWEEN_LOOKS_S", 0.0)
     plan, initial = complete_plan()
     words = [RunNews(RUN, published, WAIT) for published in (0, 1, 1, 2)]
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)
