@@ -37,10 +37,11 @@ from gateway.one_backward import OneBackward
 from gateway.packing import UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import Gradients, layout_of
+from gateway.training import Gradients
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
 from private_step.devices import device_of, moved
+from tasks.parameters import layout_of
 from tasks.task import Dataset, Task, UnitNotCarried
 
 

@@ -33,8 +33,9 @@ from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger, epsilon_of
 from gateway.policy import Accepted, Policy, Refused
-from gateway.training import flat_parameters, layout_of
+from gateway.training import flat_parameters
 from gateway.updates import UpdateStore
+from tasks.parameters import layout_of
 from tests.unit.gateway.toys import (
     CLINIC,
     HOW,
