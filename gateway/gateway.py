@@ -122,10 +122,10 @@ class Gateway:
         rules: SiteRules,
     ) -> None:
         """Check the model and tie the data to the ledger, which other data may not replace."""
+        self._layout = layout_of(site.model)
         self._gradients = gradients_of(site)
         self.name = rules.gateway
         self._site = site
-        self._layout = layout_of(site.model)
         self._ledger = ledger
         self._updates = updates
         self._rules = rules
