@@ -27,7 +27,6 @@ from common.reached import unheard
 from common.transfer import CHUNK_BYTES, digest_of
 from common.weights import check_header
 from orchestrator.aggregation import Accumulator
-from orchestrator.checks import RunningCheck
 from orchestrator.database import open_database
 from orchestrator.decoding import Decoded
 from orchestrator.events import RoundPublished
@@ -35,6 +34,7 @@ from orchestrator.fencing import Fence
 from orchestrator.norms import factor
 from orchestrator.publishing import complete, publish
 from orchestrator.rounds import Phase, Round
+from orchestrator.running_check import RunningCheck
 from orchestrator.runs import Run, begin
 from orchestrator.weight_store import WeightStore
 

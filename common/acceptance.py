@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from common.certificate_keys import has_signed, identity_in, key_in, sign, signer_in
 from common.errors import RequestError
 from common.ids import GatewayId
+from common.statements import canonical
 from common.tls import Identity, Role
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Acceptance:
             "plan": self.plan_digest,
             "run": self.run_id,
         }
-        return json.dumps(said, sort_keys=True, separators=(",", ":"))
+        return canonical(said).decode()
 
     @property
     def signed(self) -> bytes:

@@ -12,11 +12,11 @@ from functools import cached_property
 from operator import not_
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from common.bad_updates import PLAIN, Reputation, UpdateNorm, is_plain
 from common.errors import RequestError
-from common.hyperparameters import Bounds, Hyperparameters, Overrides, violations
+from common.hyperparameters import FROZEN, Bounds, Hyperparameters, Overrides, violations
 from common.ids import DIGEST_PATTERN, NAME_PATTERN, GatewayId
 from common.update_form import UpdateForm
 from common.weights import Layout
@@ -24,7 +24,6 @@ from common.wire_formats import WireFormat
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
-FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 _MOST_DOUBLINGS = 64  # of a pause: beyond any that is allowed, within what a float holds
 

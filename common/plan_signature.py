@@ -6,13 +6,13 @@ that nothing else by the same key can be taken for it, nor one plan's signature 
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
 from common.errors import RequestError
 from common.protocol import RefusalReason
 from common.signatures import PlanSignature
+from common.statements import canonical, is_genuine, signed_by
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -64,16 +64,16 @@ class SignedForAnother(PlanSignatureRefused):
 def statement(federation: str, run_id: str, plan_digest: PlanId) -> bytes:
     """Return the bytes that are signed; different statements have different bytes."""
     said = {"federation": federation, "plan": plan_digest, "run": run_id}
-    return DOMAIN + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    return DOMAIN + canonical(said)
 
 
 def sign(
     key: Ed25519PrivateKey, federation: str, run_id: RunId, plan_digest: PlanId
 ) -> PlanSignature:
     """Return the word of `key`'s owner that this plan is meant for this run."""
-    signature = key.sign(statement(federation, run_id, plan_digest)).hex()
-    public = key.public_key().public_bytes_raw().hex()
-    return PlanSignature(federation, run_id, public, signature)
+    return PlanSignature(
+        federation, run_id, *signed_by(key, statement(federation, run_id, plan_digest))
+    )
 
 
 def check(signature: PlanSignature, federation: str, run_id: RunId, plan_digest: PlanId) -> None:
@@ -84,21 +84,13 @@ def check(signature: PlanSignature, federation: str, run_id: RunId, plan_digest:
     Raises:
         SignatureMalformed, SignatureForged, SignedForAnother: what is wrong with it.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see `countersignature`
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
-        Ed25519PublicKey,
-    )
-
     if not _PUBLIC_KEY.fullmatch(signature.public_key):
         raise SignatureMalformed("public key", signature.public_key, 64)
     if not _SIGNATURE.fullmatch(signature.signature):
         raise SignatureMalformed("signature", signature.signature, 128)
     said = statement(signature.federation, signature.run_id, plan_digest)
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
-        key.verify(bytes.fromhex(signature.signature), said)
-    except (InvalidSignature, ValueError) as error:
-        raise SignatureForged(plan_digest, signature.public_key) from error
+    if not is_genuine(signature.public_key, signature.signature, said):
+        raise SignatureForged(plan_digest, signature.public_key)
     if signature.federation != federation:
         raise SignedForAnother("federation", signed=signature.federation, here=federation)
     if signature.run_id != run_id:

@@ -84,6 +84,14 @@ class RunState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in GOING_ON
+
+
+GOING_ON = (RunState.GATHERING, RunState.RUNNING)
+
 
 @dataclass(frozen=True)
 class Versions:
@@ -314,4 +322,4 @@ class RunStatus:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state not in {RunState.GATHERING, RunState.RUNNING}
+        return self.state.has_ended

@@ -70,6 +70,30 @@ def chunks_of(data: bytes | memoryview, offset: int = 0) -> Iterator[Chunk]:
         yield Chunk(start, view[start : start + CHUNK_BYTES])
 
 
+def end_of(chunk: Chunk, begin: int, body: Body) -> int:
+    """Return where a chunk ends that follows the first `begin` bytes of `body`.
+
+    Raises:
+        OffsetMismatch, ChunkTooLong, LengthMismatch: it does not follow them, or may not.
+    """
+    if chunk.offset != begin:
+        raise OffsetMismatch(got=chunk.offset, need=begin)
+    if len(chunk.data) > CHUNK_BYTES:
+        raise ChunkTooLong(got=len(chunk.data))
+    end = begin + len(chunk.data)
+    if end > body.byte_length:
+        raise LengthMismatch(got=end, need=body.byte_length)
+    return end
+
+
+def check_whole(body: Body, *, received: int, digest: str) -> None:
+    """Raise LengthMismatch or DigestMismatch unless what was received is what `body` declares."""
+    if received != body.byte_length:
+        raise LengthMismatch(got=received, need=body.byte_length)
+    if digest != body.digest:
+        raise DigestMismatch(got=digest, need=body.digest)
+
+
 class Arriving:
     """Checks the chunks of one body in order and digests them as they come; keeps none."""
 
@@ -85,23 +109,13 @@ class Arriving:
 
     def take(self, chunk: Chunk) -> None:
         """Count a chunk; raise OffsetMismatch, ChunkTooLong or LengthMismatch."""
-        if chunk.offset != self.received:
-            raise OffsetMismatch(got=chunk.offset, need=self.received)
-        if len(chunk.data) > CHUNK_BYTES:
-            raise ChunkTooLong(got=len(chunk.data))
-        end = self.received + len(chunk.data)
-        if end > self._body.byte_length:
-            raise LengthMismatch(got=end, need=self._body.byte_length)
+        end = end_of(chunk, self.received, self._body)
         self._hasher.update(chunk.data)
         self.received = end
 
     def finish(self) -> None:
         """Raise LengthMismatch or DigestMismatch unless all of the body came."""
-        if self.received != self._body.byte_length:
-            raise LengthMismatch(got=self.received, need=self._body.byte_length)
-        got = self._hasher.hexdigest()
-        if got != self._body.digest:
-            raise DigestMismatch(got=got, need=self._body.digest)
+        check_whole(self._body, received=self.received, digest=self._hasher.hexdigest())
 
 
 class Receiver:

@@ -8,13 +8,12 @@ on while the connection is down, and word that has been overtaken is never worke
 from __future__ import annotations
 
 import asyncio
-from logging import ERROR, WARNING
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
 from common.errors import ConflictError, FederationError, UnavailableError
-from common.mailbox import MOST_SUBJECTS, Mailbox
+from common.mailbox import Mailbox
 from common.plan import Plan
 from common.plan_signature import PlanSignatureRefused
 from common.protocol import (
@@ -34,6 +33,7 @@ from common.protocol import (
     Wait,
 )
 from common.retry import wait_after
+from common.threads import to_its_end
 from common.version import SOFTWARE_VERSION
 from common.weights import Weights
 from common.wire import plan_from_bytes
@@ -41,7 +41,7 @@ from gateway.charges import LedgerUnreadable
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
 from gateway.gateway import DeliveredWeights, TrainRound
 from gateway.policy import Accepted, Refused
-from gateway.record_watch import sealed_after
+from gateway.record_watch import RecordWatch
 from gateway.transfers import fetch, send
 from gateway.watching import Answered, Outcome, Phase, Several
 from gateway.workshop import FAILURES
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
     from gateway.workshop import Workshop
 
 LOG = structlog.get_logger()
-ResultT = TypeVar("ResultT")
-BETWEEN_LOOKS_S = 5.0  # at the record: short rounds share one, which costs both sides 2 ms
 DISTRUST = (CountersignatureForged, OrchestratorKeyChanged)  # nothing more is done for it
 
 
@@ -97,21 +95,6 @@ def reason_of(error: Exception) -> RefusalReason:
     return reason if isinstance(reason, RefusalReason) else RefusalReason.FAILED
 
 
-async def in_thread(work: Callable[[], ResultT]) -> ResultT:
-    """Return what `work` returns, done in a thread; cancelled, wait for the thread to end first.
-
-    A thread cannot be stopped: what it still writes must not outlive the lease on the ledger.
-    """
-    thread = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        await asyncio.wait([thread])
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        thread.exception()  # it is for nobody any more
-        raise
-    return thread.result()
-
-
 class Agent:
     """One gateway's process: dials out, does what it is told, keeps its bytes until published."""
 
@@ -139,8 +122,7 @@ class Agent:
         self._beside = beside
         self._news: Mailbox[RunId, RunNews] = Mailbox()
         self._plans: dict[RunId, tuple[PlanId, Plan]] = {}
-        self._published: dict[RunId, int] = {}  # rounds after which the record was looked at
-        self._look_is_due = asyncio.Event()
+        self._record = RecordWatch(workshop, client)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -154,7 +136,7 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._work())
-                tasks.create_task(self._look_when_due())
+                tasks.create_task(self._record.look_when_due())
                 for each in self._beside:
                     tasks.create_task(each())
         except ExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what it raises
@@ -191,7 +173,7 @@ class Agent:
         seeded = self._workshop.insecure_deterministic
         newest = await self._client.get_ledger_head(insecure_deterministic=seeded)
         self._workshop.confirm(newest)
-        await self._look_at_record()
+        await self._record.look()
         self._note_connected(True)
         async for news in self._client.watch(registration.lease, self._workshop.kept_runs()):
             if news.instruction == Stop(StopReason.SUPERSEDED):
@@ -235,32 +217,10 @@ class Agent:
                 LOG.info("run_ended", run=news.run_id, how=reason)
                 self._workshop.forget(news.run_id)
                 self._plans.pop(news.run_id, None)
-                self._published.pop(news.run_id, None)
+                self._record.forget(news.run_id)
             case Wait():
                 pass
-        if news.published_round > self._published.get(news.run_id, 0):
-            if len(self._published) >= MOST_SUBJECTS:
-                self._published.clear()  # of runs that nobody ends: it costs a look more
-            self._published[news.run_id] = news.published_round
-            self._look_is_due.set()
-
-    async def _look_when_due(self) -> None:
-        """Look at the record beside the work: no round waits for it, the last one is never left."""
-        while await self._look_is_due.wait():
-            self._look_is_due.clear()
-            await self._look_at_record()
-            await asyncio.sleep(BETWEEN_LOOKS_S)
-
-    async def _look_at_record(self) -> None:
-        """Keep where the orchestrator's audit log stands, for its stories to be compared."""
-        try:
-            sealed = await sealed_after(self._client, self._workshop.record_head.sequence)
-        except FederationError as error:  # an older orchestrator has none; nobody waits for it
-            known = self._workshop.record_head.sequence
-            level = ERROR if known else WARNING  # one that was seen before is kept from us
-            LOG.log(level, "audit_log_not_seen", why=str(error), seen_before=known)
-        else:
-            self._workshop.see_record(sealed)
+        self._record.note_published(news.run_id, news.published_round)
 
     async def _review(self, run: RunId, plan_digest: PlanId) -> None:
         """Read a plan and answer it, before anything is drawn or charged."""
@@ -306,7 +266,7 @@ class Agent:
             return Answered(run, plan_digest, Refused(error.reason, "", str(error)))
         LOG.info("plan_is_signed", run=run, by=signer)
         plan = plan_from_bytes(config.plan)
-        verdict = await in_thread(lambda: self._workshop.review(run, plan, plan_digest))
+        verdict = await to_its_end(None, lambda: self._workshop.review(run, plan, plan_digest))
         if isinstance(verdict, Accepted):
             self._plans[run] = (plan_digest, plan)
         return Answered(run, plan_digest, verdict, signer, plan)
@@ -362,7 +322,9 @@ class Agent:
         parent = DeliveredWeights(announced=train.weights.digest, weights=weights)
         LOG.info("training", run=run, round=train.round)
         with self._watcher.phase(Phase.TRAIN):
-            return await in_thread(lambda: gateway.fed_round(TrainRound(run, train.round, parent)))
+            return await to_its_end(
+                None, lambda: gateway.fed_round(TrainRound(run, train.round, parent))
+            )
 
     async def _send(self, key: UpdateKey, train: Train, update: Update) -> None:
         data = update.data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,13 @@ from torch.func import functional_call, grad, vmap
 from common.errors import RequestError
 from gateway.dp_sgd import ClippedSum, clipped_sum
 from gateway.packing import UnitRows, packed
-from gateway.training import ReadBatch, flat, flat_parameters, trainable
+from gateway.training import ReadBatch, flat, flat_parameters
 from private_step import Batch, Loss
 from private_step.checks import check_records_alone, check_same, per_record_gradients
 from private_step.clipped import refuse_batch_norms
 from private_step.devices import full_precision
 from private_step.errors import NotPerExample
+from tasks.parameters import trainable
 
 
 class NotVectorisable(RequestError):
@@ -108,7 +109,7 @@ def check_functional(model: nn.Module, loss: Loss, specimens: Batch) -> None:
             check_same(row, one, alone)
 
 
-def _named(flat_values: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+def _named(flat_values: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     pieces = torch.split(flat_values, [tensor.numel() for tensor in like.values()])
     return {n: piece.view(t.shape) for (n, t), piece in zip(like.items(), pieces, strict=True)}
 

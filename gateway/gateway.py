@@ -37,10 +37,11 @@ from gateway.one_backward import OneBackward
 from gateway.packing import UnitsOverlap, checked
 from gateway.policy import Policy, Refused, Verdict, review
 from gateway.sampling import PoissonSampler
-from gateway.training import Gradients, layout_of
+from gateway.training import Gradients
 from gateway.updates import UpdateLost, UpdateStore
 from private_step import Batch
 from private_step.devices import device_of, moved
+from tasks.parameters import layout_of
 from tasks.task import Dataset, Task, UnitNotCarried
 
 
@@ -121,10 +122,10 @@ class Gateway:
         rules: SiteRules,
     ) -> None:
         """Check the model and tie the data to the ledger, which other data may not replace."""
+        self._layout = layout_of(site.model)
         self._gradients = gradients_of(site)
         self.name = rules.gateway
         self._site = site
-        self._layout = layout_of(site.model)
         self._ledger = ledger
         self._updates = updates
         self._rules = rules

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import Self
 
+from common.disk import OWNER_ONLY
 from gateway.charges import LedgerInUse, LedgerUnreadable
-
-OWNER_ONLY = 0o600
 
 
 class Lease:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from common.disk import OWNER_ONLY
 from gateway.charges import LedgerUnreadable
-from gateway.lease import OWNER_ONLY
 
 
 def mark_made(path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self, TypeAlias
 
+from common import statements
 from gateway.charges import LedgerUnreadable
 
 DOMAIN = "fedgate ledger record 1"
@@ -102,8 +103,8 @@ class RecordBroken(LedgerUnreadable):
 
 
 def canonical(facts: Facts) -> str:
-    """Return the one text of `facts`: JSON in ASCII, keys sorted, floats that read back exactly."""
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return the one text of `facts`, as `common.statements` has it."""
+    return statements.canonical(facts).decode()
 
 
 def after(head: Head, kind: Kind, facts: Facts) -> Record:

@@ -20,8 +20,9 @@ from gateway.gateway import gradients_of
 from gateway.local_round import BegunRun, train
 from gateway.packing import checked
 from gateway.sampling import PoissonSampler
-from gateway.training import flat_parameters, layout_of
+from gateway.training import flat_parameters
 from gateway.workshop import FAILURES
+from tasks.parameters import layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

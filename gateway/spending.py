@@ -35,9 +35,8 @@ class Spent:
         """Return what the facts of a charge, or of a stated one, say."""
         event = event_from_facts(facts)
         run, number = RunId(facts["run"]), int(facts["round"])
-        unit = Unit(
-            facts.get("unit", Unit.EXAMPLE)
-        )  # statements named none when it was the only one
+        # statements named none when it was the only one
+        unit = Unit(facts.get("unit", Unit.EXAMPLE))
         return cls(run, number, str(facts["data_set"]), event, is_own, is_assumed, unit)
 
     def to_facts(self) -> Facts:

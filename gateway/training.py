@@ -6,17 +6,17 @@ is post-processing and costs no privacy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from common.hyperparameters import Hyperparameters, Optimizer
-from common.weights import Layout
 from gateway.dp_sgd import ClippedSum
 from gateway.packing import UnitRows
 from private_step import Batch
+from tasks.parameters import trainable
 
 ReadBatch: TypeAlias = Callable[[Sequence[int]], Batch]
 
@@ -39,22 +39,12 @@ class Gradients(Protocol):
         ...
 
 
-def layout_of(model: nn.Module) -> Layout:
-    """Return the names and shapes of the model's trainable parameters."""
-    return Layout.of({name: tuple(p.shape) for name, p in trainable(model).items()})
-
-
 def flat_parameters(model: nn.Module) -> Tensor:
     """Return a copy of the model's trainable parameters, shape (parameters,), float32."""
     return flat(trainable(model)).detach().clone()
 
 
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's trained parameters in the order of their names."""
-    return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
-
-
-def flat(named: dict[str, Tensor], first_dim: int = 0) -> Tensor:
+def flat(named: Mapping[str, Tensor], first_dim: int = 0) -> Tensor:
     """Return tensors as one, in the order of their names, flat from `first_dim` on."""
     tensors = (named[name] for name in sorted(named))
     return torch.cat([t.reshape(*t.shape[:first_dim], -1) for t in tensors], dim=first_dim)

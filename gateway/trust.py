@@ -6,7 +6,6 @@ people. The file is read for each plan, so a key that is taken out orders nothin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from common.errors import UnavailableError
-from common.ids import RunId, is_name
+from common.ids import RunId, is_digest, is_name
 from common.plan_signature import PlanSignatureRefused, check
 from common.protocol import Config, RefusalReason
 from common.wire import plan_id
@@ -112,6 +111,6 @@ def read_plan_keys(path: Path) -> dict[str, str]:
 def _entry(path: Path, number: int, words: list[str]) -> tuple[str, str]:
     match words:
         case [name, algorithm, key] if algorithm == ALGORITHM:
-            if is_name(name) and re.fullmatch(r"[0-9a-f]{64}", key):
+            if is_name(name) and is_digest(key):
                 return name, key
     raise TrustFileUnusable(path, f"line {number} is not NAME {ALGORITHM} KEY of 64 digits")

@@ -6,11 +6,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from blake3 import blake3
-
 from common.disk import SYSTEM_DISK, Disk, File
 from common.errors import ConflictError
 from common.ids import WeightsId, is_digest
+from common.transfer import digest_of
 
 PART = ".part"  # a file that a crash may have cut short
 
@@ -41,7 +40,7 @@ class UpdateStore:
 
     def keep(self, data: bytes | memoryview, digest: WeightsId | None = None) -> WeightsId:
         """Write `data` and return its digest; on the disk, name and all, when this returns."""
-        digest = digest or WeightsId(blake3(data).hexdigest())
+        digest = digest or digest_of(data)
         self._kept_now.add(digest)
         part = self._folder / f"{digest}{PART}"
         with self._file(part, len(data)) as file:
@@ -61,7 +60,7 @@ class UpdateStore:
             data = self._disk.read(self._folder / digest)
         except FileNotFoundError as error:
             raise UpdateLost(digest) from error
-        if blake3(data).hexdigest() != digest:
+        if digest_of(data) != digest:
             raise UpdateLost(digest)
         return data
 

@@ -246,13 +246,9 @@ class Workshop:
 
     def _gateway(self, labels: tuple[str, ...]) -> Gateway:
         if labels not in self._gateways:
-            self._gateways[labels] = Gateway(
-                self._site(labels), self._ledger, self._updates, self._rules
-            )
+            site = site_of(self._config, self._task, labels, self.device)
+            self._gateways[labels] = Gateway(site, self._ledger, self._updates, self._rules)
         return self._gateways[labels]
-
-    def _site(self, labels: tuple[str, ...]) -> Site:
-        return site_of(self._config, self._task, labels, self.device)
 
 
 def rules_of(name: GatewayId, config: GatewayConfig) -> SiteRules:

@@ -1,4 +1,4 @@
-"""What all callers share: memory for bodies that are under way, and room on the disks."""
+"""What all callers share: memory for runs and for bodies under way, and room on the disks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import LimitReached, UnavailableError
+from common.errors import ConflictError, LimitReached, UnavailableError
 from common.transfer import CHUNK_BYTES
+from orchestrator.server_optimizer import tail_length
 from orchestrator.weight_store import StorageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from common.disk import Disk
-    from common.ids import GatewayId
+    from common.ids import GatewayId, RunId
+    from common.plan import Plan
     from orchestrator.config import Limits
 
 Opening = tuple[int, int]  # a round's number, and which attempt at it
@@ -59,6 +61,20 @@ class RoundBytesTaken(LimitReached):
             f"more than {limit} bytes came from this gateway for round {number}, repeats counted "
             "(limits.bodies_per_round): nothing more is taken before a round is opened again",
             wait_s=ROUND_WAIT_S,
+        )
+
+
+class NoMemoryLeft(ConflictError):
+    """The runs that go on leave too little memory for another."""
+
+    field = "limits.max_runs_mib"
+
+    def __init__(self, *, need: int, taken: Mapping[RunId, int], limit: int) -> None:
+        by_run = ", ".join(f"{run_id!r} {mib}" for run_id, mib in taken.items()) or "none"
+        super().__init__(
+            f"this run needs {need} MiB of the orchestrator's memory, limits.max_runs_mib is "
+            f"{limit}, and taken are (MiB): {by_run}. Start it once one of them has ended, or "
+            "raise the limit"
         )
 
 
@@ -156,3 +172,16 @@ class RoundBytes:
         self._of[gateway] = (opening, so_far)
         if so_far > limit:
             raise RoundBytesTaken(opening[0], limit=limit)
+
+
+def mib_of(plan: Plan) -> int:
+    """Return how much memory a run needs at most, in MiB.
+
+    The sum takes 8 bytes a value. What is read whole (the first model, a kept update) takes 4, and
+    each of the server's momentum and tail average 16 while a round is published: what was, and
+    what will be.
+    """
+    server = plan.server
+    has_tail = tail_length(server, plan.rounds.count) > 1
+    a_value = 12 + 16 * (server.momentum > 0) + 16 * has_tail
+    return -(-plan.task.layout.size * a_value // MIB)

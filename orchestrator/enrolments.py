@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from common.membership import Member
 from common.tls import Identity, Role
 from orchestrator.callers import Unauthenticated
 from orchestrator.database import ENROLMENT_TOKENS
+from orchestrator.roster import as_utc
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -280,7 +281,7 @@ class Enrolments:
 
     def _token(self, connection: Connection, secret: bytes, request: SigningRequest) -> Row[Any]:
         row = _row(connection, secret)
-        expires = row.expires.replace(tzinfo=UTC) if row.expires.tzinfo is None else row.expires
+        expires = as_utc(row.expires)
         if expires <= self._clock.wall():
             raise TokenExpired(expires)
         _refuse_another(request, Identity(self._config.federation, Role(row.role), row.name))

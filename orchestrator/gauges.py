@@ -12,9 +12,9 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from common.protocol import RunState
+from common.protocol import GOING_ON, RunState
 from orchestrator.budgets import MIB
-from orchestrator.rounds import Phase
+from orchestrator.rounds import OPEN, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PATIENCE_S = 5.0  # with an event loop that does not answer
-GOING_ON = (RunState.GATHERING, RunState.RUNNING)
-OPEN = (Phase.COLLECTING, Phase.AGGREGATING)
 SHOWN = ("PermissionRefused", "TooManyRequests", "Unauthenticated")  # 0 until there is one
 
 

@@ -45,10 +45,8 @@ class Members:
         self, config: OrchestratorConfig, orchestrator: Orchestrator, clock: Clock
     ) -> None:
         """Read who was turned away; raise what `refuse_unfit` does."""
-        self._refused, self._refused_calls = (
-            orchestrator.refused_callers,
-            orchestrator.refused_calls,
-        )
+        self._refused_callers = orchestrator.refused_callers
+        self._refused_calls = orchestrator.refused_calls
         self._tally = orchestrator.tally
         self._config = config
         self.callers = Callers(clock)
@@ -106,12 +104,12 @@ class Members:
         ]
         quotas = Quotas(self._config.limits)
         guard = GuardingInterceptor(
-            EnrolmentDoor(self.enrolments), quotas, self._refused, self._tally
+            EnrolmentDoor(self.enrolments), quotas, self._refused_callers, self._tally
         )
         server = grpc.aio.server(
             interceptors=[guard], options=options, maximum_concurrent_rpcs=MOST_AT_ONCE
         )
-        service = EnrolmentService(lambda: self.enrolments, self._refused)
+        service = EnrolmentService(lambda: self.enrolments, self._refused_callers)
         add_EnrolmentServiceServicer_to_server(service, server)
         served = bind(server, enrolment.address, self._config.tls.open_credentials())
         await server.start()

@@ -12,19 +12,18 @@ from common.errors import ConflictError, NotFound, RequestError
 from common.ids import is_name
 from common.protocol import RunState
 from common.signatures import RunSignatures
+from common.threads import to_its_end
 from common.transfer import Arriving
 from common.weights import Weights
 from orchestrator.admission import RunEnded, UnknownRun
-from orchestrator.budgets import OF_AN_UPLOAD
+from orchestrator.budgets import OF_AN_UPLOAD, NoMemoryLeft, mib_of
 from orchestrator.events import GatewayReleased, PlanAccepted, RunCancelled, ScoresRecorded
 from orchestrator.pace import Pace
-from orchestrator.server_optimizer import tail_length
 from orchestrator.status import Observed, status_of
-from orchestrator.threads import to_its_end
 from orchestrator.weight_store import UnknownWeights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
     from common.audit import Facts
     from common.ids import GatewayId, PlanId, RunId, WeightsId
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
     from orchestrator.weight_store import WeightStore
 
-MIB = 1 << 20
 PAUSE_S = 0.001  # for each gateway, between two states that a watcher is told
 
 
@@ -99,20 +97,6 @@ class NotInRun(NotFound):
         super().__init__(
             f"run {run.run_id!r} has no gateway {gateway[:80]!r}: `fedgate run watch "
             f"{run.run_id} --format json` names those that it has"
-        )
-
-
-class NoMemoryLeft(ConflictError):
-    """The runs that go on leave too little memory for another."""
-
-    field = "limits.max_runs_mib"
-
-    def __init__(self, *, need: int, taken: Mapping[RunId, int], limit: int) -> None:
-        by_run = ", ".join(f"{run_id!r} {mib}" for run_id, mib in taken.items()) or "none"
-        super().__init__(
-            f"this run needs {need} MiB of the orchestrator's memory, limits.max_runs_mib is "
-            f"{limit}, and taken are (MiB): {by_run}. Start it once one of them has ended, or "
-            "raise the limit"
         )
 
 
@@ -289,19 +273,6 @@ class Operations:
         if not self._weights.has(plan.initial_weights):
             raise WeightsMissing(plan.initial_weights)
         Weights.from_bytes(self._weights.get(plan.initial_weights), layout)
-
-
-def mib_of(plan: Plan) -> int:
-    """Return how much memory a run needs at most, in MiB.
-
-    The sum takes 8 bytes a value. What is read whole (the first model, a kept update) takes 4, and
-    each of the server's momentum and tail average 16 while a round is published: what was, and
-    what will be.
-    """
-    server = plan.server
-    has_tail = tail_length(server, plan.rounds.count) > 1
-    a_value = 12 + 16 * (server.momentum > 0) + 16 * has_tail
-    return -(-plan.task.layout.size * a_value // MIB)
 
 
 def _stage(run: Run) -> tuple[object, ...]:

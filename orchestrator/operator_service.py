@@ -105,9 +105,7 @@ class OperatorService(OperatorServiceServicer):
 
     async def FetchWeights(
         self, request: pb.OperatorServiceFetchWeightsRequest, context: Context
-    ) -> AsyncIterator[
-        Any
-    ]:  # pb.OperatorServiceFetchWeightsResponse, or a Chunk that is packed as one
+    ) -> AsyncIterator[Any]:  # OperatorServiceFetchWeightsResponse, or a Chunk packed as one
         parts = self._downloads.for_operator(WeightsId(request.digest), request.offset)
         async for part in parts:
             if isinstance(part, Body):

@@ -71,7 +71,7 @@ class Roster:
             )
             unused = select(ENROLMENT_TOKENS).where(ENROLMENT_TOKENS.c.used_for.is_(None))
             rows = connection.execute(unused.order_by(ENROLMENT_TOKENS.c.expires)).all()
-            tokens = [OpenToken(_member(row), row.created_by, _utc(row.expires)) for row in rows]
+            tokens = [OpenToken(_member(row), row.created_by, as_utc(row.expires)) for row in rows]
             ordered = select(REVOCATIONS).order_by(REVOCATIONS.c.revoked_at)
             revocations = [_revocation(row) for row in connection.execute(ordered)]
         valid = tuple(each for each in tokens if each.expires > self._clock.wall())
@@ -160,17 +160,17 @@ def _member(row: Row[Any]) -> Member:
 
 def _issued(row: Row[Any], denied: Denied) -> IssuedCertificate:
     revoked = row.fingerprint in denied.fingerprints
-    times = _utc(row.begins), _utc(row.ends)
+    times = as_utc(row.begins), as_utc(row.ends)
     return IssuedCertificate(_member(row), row.fingerprint, *times, revoked)
 
 
 def _revocation(row: Row[Any]) -> Revocation:
-    made = Revocation(row.revoked_by, _utc(row.revoked_at))
+    made = Revocation(row.revoked_by, as_utc(row.revoked_at))
     if is_digest(row.subject):
         return replace(made, fingerprint=row.subject)
     return replace(made, member=_named(row.subject))
 
 
-def _utc(read: datetime) -> datetime:
+def as_utc(read: datetime) -> datetime:
     """Return a time as it was written: SQLite forgets of which zone it is."""
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)

@@ -51,6 +51,9 @@ class Phase(Enum):
     ABANDONED = "abandoned"
 
 
+OPEN = (Phase.COLLECTING, Phase.AGGREGATING)  # phases of a round that has not ended
+
+
 class IllegalTransition(ConflictError):
     """An event does not fit the state that it meets; the state stays as it is."""
 

@@ -22,7 +22,7 @@ from orchestrator.events import (
     UpdateSetAside,
 )
 from orchestrator.norms import factor
-from orchestrator.rounds import Phase
+from orchestrator.rounds import OPEN, Phase
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
 
 ENDS = (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)
-OPEN = (Phase.COLLECTING, Phase.AGGREGATING)
 OUTCOMES = {Phase.CLOSED: "published", Phase.ABANDONED: "abandoned"}
 
 

@@ -17,7 +17,7 @@ from orchestrator.events import (
     UpdateSetAside,
 )
 from orchestrator.news import traceparent_for
-from orchestrator.rounds import Phase
+from orchestrator.rounds import OPEN, Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from orchestrator.runs import Run
 
 OF_GATEWAYS = (UpdateAccepted, UpdateSetAside, UpdateRefused, UpdateLost, GatewayDeclined)
-OPEN = (Phase.COLLECTING, Phase.AGGREGATING)
 
 
 class RunTraces:

@@ -91,7 +91,7 @@ class Run:
     @property
     def has_ended(self) -> bool:
         """Whether no round will be opened any more."""
-        return self.state not in {RunState.GATHERING, RunState.RUNNING}
+        return self.state.has_ended
 
     @property
     def participants(self) -> frozenset[GatewayId]:

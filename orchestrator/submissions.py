@@ -13,6 +13,7 @@ import numpy as np
 
 from common.errors import ConflictError, FederationError, RequestError, UnavailableError
 from common.protocol import Body, Receipt, UpdateHeader, UpdateKey, UploadState
+from common.threads import to_its_end
 from common.transfer import CHUNK_BYTES, LengthMismatch
 from orchestrator.admission import (
     check_beside_others,
@@ -28,7 +29,6 @@ from orchestrator.events import GatewayDeclined, UpdateAccepted, UpdateRefused, 
 from orchestrator.norms import factor
 from orchestrator.pace import Pace
 from orchestrator.staging import Slot
-from orchestrator.threads import to_its_end
 from orchestrator.turns import Turns
 from orchestrator.uploads import StagedBytesDamaged
 from orchestrator.verdicts import reason_of

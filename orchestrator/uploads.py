@@ -14,15 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.errors import AbortedError
-from common.transfer import (
-    CHUNK_BYTES,
-    ChunkTooLong,
-    DigestMismatch,
-    LengthMismatch,
-    OffsetMismatch,
-)
-from orchestrator.checks import RunningCheck
+from common.transfer import CHUNK_BYTES, DigestMismatch, LengthMismatch, end_of
 from orchestrator.decoding import Decoded
+from orchestrator.running_check import RunningCheck
 from orchestrator.weight_store import StorageFailed
 
 if TYPE_CHECKING:
@@ -86,13 +80,7 @@ class Upload:
 
     def take(self, chunk: Chunk) -> None:
         """Append a chunk; raise OffsetMismatch, ChunkTooLong, LengthMismatch or StorageFailed."""
-        end = self._held + len(chunk.data)
-        if chunk.offset != self._held:
-            raise OffsetMismatch(got=chunk.offset, need=self._held)
-        if len(chunk.data) > CHUNK_BYTES:
-            raise ChunkTooLong(got=len(chunk.data))
-        if end > self._body.byte_length:
-            raise LengthMismatch(got=end, need=self._body.byte_length)
+        end = end_of(chunk, self._held, self._body)
         self._catch_up()
         try:
             self._file().write(chunk.data, BEGINNING + self._held)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from private_step.lanes import Kernel
+    from private_step.kernel import Kernel
 
 Argument: TypeAlias = Tensor | int | float
 LEADING = 2  # values before a kernel's arguments: parts begun, parts in all

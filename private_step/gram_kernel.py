@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from private_step.lanes import F32, F64, I64, Array, Kernel, Lanes
+from private_step.kernel import Kernel
+from private_step.lanes import F32, F64, I64, Array, Lanes
 
 
 @dataclass(frozen=True)

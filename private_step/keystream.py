@@ -12,7 +12,6 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -92,12 +91,7 @@ class KeyStreams:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Erase the key and give the memory back."""
         for context in self.table[:, CONTEXT].tolist():
             self._library.functions["EVP_CIPHER_CTX_free"](context)

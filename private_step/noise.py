@@ -111,7 +111,7 @@ def _is_plain(values: Tensor) -> bool:
 def _code() -> Code | None:
     """Compile the kernel, once in a process; None where llvmlite is not installed."""
     try:
-        from private_step.kernels import Noise  # noqa: PLC0415 (llvmlite may be missing)
+        from private_step.noise_kernel import Noise  # noqa: PLC0415 (llvmlite may be missing)
     except ImportError:
         return None
     return compiled(Noise())

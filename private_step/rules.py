@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch.func import functional_call, vjp, vmap
 from private_step.affine import book_per_unit
 from private_step.tape import Tape
 
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Run: TypeAlias = Callable[..., Any]  # (module, tape, *inputs) -> what the module gives
 WhyNot: TypeAlias = Callable[[Any], str | None]  # (module) -> why it cannot be trained, or None
 PerRecord: TypeAlias = Callable[[Any, tuple[Any, ...], Tensor], Mapping[str, Tensor]]

@@ -214,8 +214,7 @@ def _grouped(module: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
     groups = module.groups
     patches = _patches(module, x, gradient)  # channels come first in what a position saw
     of_group = torch.unflatten(patches, 2, (groups, -1))  # records, positions, groups, inputs
-    above = torch.unflatten(
-        gradient.flatten(2), 1, (groups, -1)
-    )  # records, groups, outputs, positions
+    # records, groups, outputs, positions
+    above = torch.unflatten(gradient.flatten(2), 1, (groups, -1))
     whole = torch.einsum("rgop,rpgi->rgoi", above, of_group)
     return whole.reshape(len(x), *module.weight.shape)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from private_step.kernels import LN2_HIGH, LN2_LOW, MANTISSA, polynomial
-from private_step.lanes import F32, I64, Array, Kernel, Lanes
+from private_step.kernel import Kernel
+from private_step.lanes import F32, I64, Array, Lanes
+from private_step.noise_kernel import LN2_HIGH, LN2_LOW, MANTISSA, polynomial
 
 LARGEST = 87.0  # of an exponent, to either side
 PER_LN2 = 1 / math.log(2)

@@ -46,8 +46,8 @@ from gateway.ledger_desk import verify_export
 from gateway.records import EMPTY, Kind, Record, after
 from gateway.trust import read_plan_keys
 from orchestrator.auth import check_caller
-from orchestrator.checks import RunningCheck
 from orchestrator.config import OrchestratorConfig
+from orchestrator.running_check import RunningCheck
 from tasks.ner.sentences import read_file
 from tasks.plan_file import draft_plan
 from tests.fakes import EFFECTIVE, INITIAL, LAYOUT, plan_of

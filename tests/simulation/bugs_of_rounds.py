@@ -10,10 +10,10 @@ from common.protocol import Receipt
 from orchestrator import admission, steps, submissions
 from orchestrator import rounds as rounds_of
 from orchestrator.aggregation import Accumulator
-from orchestrator.checks import RunningCheck
 from orchestrator.events import DeadlinePassed, RoundOpened, UpdateAccepted
 from orchestrator.in_process import InProcessClient
 from orchestrator.rounds import Phase
+from orchestrator.running_check import RunningCheck
 from tests.simulation.planting import everywhere, put
 
 

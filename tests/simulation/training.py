@@ -23,7 +23,7 @@ from common.weights import Weights
 from common.wire_formats import WireFormat
 from gateway.charges import ChargedRound
 from gateway.local_round import BegunRun, TrainedRound
-from gateway.training import layout_of
+from tasks.parameters import layout_of
 from tasks.task import Batch, DataConfig, DataReport, each_alone
 
 WIDTH = 23

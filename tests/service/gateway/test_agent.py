@@ -44,7 +44,7 @@ from common.retry import Backoff
 from common.tls import TlsFiles
 from common.transfer import chunks_of
 from common.wire import plan_id, plan_to_bytes
-from gateway.agent import Agent, Superseded, in_thread
+from gateway.agent import Agent, Superseded
 from gateway.charges import LedgerUnreadable
 from gateway.config import GatewayConfig, TaskChoice
 from gateway.countersignatures import CountersignatureForged, OrchestratorKeyChanged
@@ -469,26 +469,6 @@ async def test_only_a_run_that_has_ended_is_forgotten(workshop, reason, kept):
     assert workshop.kept_runs() == kept
 
 
-async def test_work_in_a_thread_is_waited_for_when_it_is_cancelled():
-    begun, finish, done = asyncio.Event(), asyncio.Event(), []
-    loop = asyncio.get_running_loop()
-
-    def work() -> None:
-        loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(finish.wait(), loop).result()
-        done.append("written")
-
-    working = asyncio.create_task(in_thread(work))
-    await begun.wait()
-    working.cancel()
-    await asyncio.sleep(0)
-    assert done == []
-    finish.set()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-    assert done == ["written"]
-
-
 def test_a_seeded_workshop_keeps_its_updates_apart(tmp_path, task, workshop):
     seeded = Workshop(GatewayId("a"), workshop._config, task, InsecureSeed(1, GatewayId("a")))
     seeded.close()
@@ -516,7 +496,7 @@ WAIT = Wait(WaitReason.OTHERS)
 async def test_the_audit_log_is_looked_at_when_connected_and_after_each_published_round(
     workshop, monkeypatch
 ):
-    monkeypatch.setattr("gateway.agent.BETWEEN_LOOKS_S", 0.0)
+    monkeypatch.setattr("gateway.record_watch.BETWEEN_LOOKS_S", 0.0)
     plan, initial = complete_plan()
     words = [RunNews(RUN, published, WAIT) for published in (0, 1, 1, 2)]
     fake = ScriptedOrchestrator(plan, initial.to_bytes(), *words)

@@ -33,8 +33,9 @@ from gateway.choices import GradientsBy
 from gateway.gateway import DeliveredWeights, ForeignWeights, Gateway, Site, SiteRules, TrainRound
 from gateway.ledger import Ledger, epsilon_of
 from gateway.policy import Accepted, Policy, Refused
-from gateway.training import flat_parameters, layout_of
+from gateway.training import flat_parameters
 from gateway.updates import UpdateStore
+from tasks.parameters import NothingToTrain, layout_of
 from tests.unit.gateway.toys import (
     CLINIC,
     HOW,
@@ -129,6 +130,13 @@ def clinic(tmp_path):
     yield made
     if made.ledger is not None:
         made.ledger.close()
+
+
+@pytest.mark.parametrize("gradients", list(GradientsBy))
+def test_a_model_that_trains_nothing_is_refused_with_the_way_out(clinic, gradients):
+    clinic.net.requires_grad_(False)
+    with pytest.raises(NothingToTrain, match="no parameter with requires_grad=True: let the task"):
+        clinic.restart(gradients=gradients)
 
 
 def test_a_round_is_the_clipped_sum_over_declared_units_times_rate(clinic):

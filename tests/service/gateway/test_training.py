@@ -7,8 +7,9 @@ from torch import nn
 from common.hyperparameters import Optimizer
 from gateway.functional import FunctionalGradients, NotVectorisable, check_functional
 from gateway.one_backward import NotInOneBackward, OneBackward
-from gateway.training import LocalSteps, flat_parameters, layout_of
+from gateway.training import LocalSteps, flat_parameters
 from private_step.errors import BatchNormForbidden, NotPerExample, UnitsInterfere
+from tasks.parameters import layout_of
 from tasks.task import each_alone
 from tests.unit.gateway.toys import HOW, Examples, assert_close, loss, model, values
 

@@ -19,8 +19,8 @@ from common.plan import Privacy, ServerOptimizer, Unit
 from common.protocol import Body, Chunk, RunState, ScoreSet
 from common.tls import Role
 from common.weights import Layout, Weights
+from orchestrator.budgets import mib_of
 from orchestrator.config import Limits
-from orchestrator.operations import mib_of
 from orchestrator.publishing import SumIncomplete, publish
 from orchestrator.runs import begin
 from protos.federation.v1 import operator_pb2 as pb

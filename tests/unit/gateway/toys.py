@@ -12,7 +12,7 @@ from common.hyperparameters import Bounds, Hyperparameters, Overrides
 from common.ids import GatewayId, PlanId, RunId
 from common.plan import Participant, Plan, Privacy, Rounds, TaskSpec, Unit
 from gateway.charges import DataSetBinding, RunTerms
-from gateway.training import layout_of
+from tasks.parameters import layout_of
 from tasks.task import UnitNotCarried, each_alone
 
 CLINIC = GatewayId("clinic")

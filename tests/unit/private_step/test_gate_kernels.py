@@ -18,7 +18,7 @@ from private_step.layers.gate_kernels import (
     sigmoid,
 )
 from tests.unit.private_step.naive import generator
-from tests.unit.private_step.test_kernels import applied
+from tests.unit.private_step.test_noise_kernel import applied
 
 STEPS, RECORDS, INPUTS = 3, 9, 3  # one record more than whole tiles have
 WIDTHS = (4, 27)  # less than a wide step; one of 16, one of 8, three of 1

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 
 import pytest
 
-from orchestrator.submissions import to_its_end
+from common.threads import to_its_end
 
 
 class ByHand(Executor):
@@ -46,3 +46,23 @@ async def test_what_fails_for_a_call_that_is_gone_is_no_error_of_the_process():
     gc.collect()
     await asyncio.sleep(0)
     assert not reported
+
+
+async def test_work_in_a_thread_is_waited_for_when_it_is_cancelled():
+    begun, finish, done = asyncio.Event(), asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(finish.wait(), loop).result()
+        done.append("written")
+
+    working = asyncio.create_task(to_its_end(None, work))
+    await begun.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    assert done == []
+    finish.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert done == ["written"]

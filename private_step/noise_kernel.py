@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
+from private_step.kernel import Kernel
 from private_step.keystream import COLUMNS, CONTEXT, MADE, WRITTEN, ZEROS_AT_ONCE
-from private_step.lanes import F32, F64, I32, I64, Array, Kernel, Lanes
+from private_step.lanes import F32, F64, I32, I64, Array, Lanes
 
 POSITIVE = 0x7FFFFFFF
 MANTISSA = 23  # bits of a float32's mantissa

@@ -11,8 +11,9 @@ import torch
 from common.randomness import RandomStream
 from private_step import noise
 from private_step.compiling import _team, compiled
-from private_step.kernels import direction, noised, radius
-from private_step.lanes import F32, F64, I32, I64, Kernel
+from private_step.kernel import Kernel
+from private_step.lanes import F32, F64, I32, I64
+from private_step.noise_kernel import direction, noised, radius
 
 COUNT = 300  # steps of 16, of 8 and of 1
 RANDOM = np.random.default_rng(1)
@@ -128,5 +129,5 @@ def test_parts_run_once_each_in_torchs_team_and_without_one(monkeypatch):
 
 
 def test_without_llvmlite_torch_makes_the_noise(monkeypatch):
-    monkeypatch.setitem(sys.modules, "private_step.kernels", None)
+    monkeypatch.setitem(sys.modules, "private_step.noise_kernel", None)
     assert noise._code.__wrapped__() is None

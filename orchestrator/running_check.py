@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from blake3 import blake3
 
-from common.transfer import DigestMismatch, LengthMismatch
+from common.transfer import check_whole
 from common.weights import check_header
 from orchestrator.running_values import RunningValues, explain
 
@@ -50,11 +50,7 @@ class RunningCheck:
                 form.
             NotFinite, OutOfRange, MalformedEncoding: a value cannot be added.
         """
-        if self._seen != self._body.byte_length:
-            raise LengthMismatch(got=self._seen, need=self._body.byte_length)
-        got = self._hasher.hexdigest()
-        if got != self._body.digest:
-            raise DigestMismatch(got=got, need=self._body.digest)
+        check_whole(self._body, received=self._seen, digest=self._hasher.hexdigest())
         header = len(self._form.header)
         beginning = read(0, min(self._seen, 2 * header + ENOUGH_TO_EXPLAIN))
         check_header(beginning, self._form, length=self._seen)
