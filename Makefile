@@ -21,6 +21,9 @@ CORE := orchestrator/rounds.py,orchestrator/runs.py,orchestrator/steps.py,orches
 CORE_BRANCHES := 100
 ALL_BRANCHES := 90
 
+# the tests start hundreds of processes: each would compile what it imports, and rewrite asserts, anew
+export PYTHONDONTWRITEBYTECODE :=
+
 # the ordinary index, whatever this machine's pip is told: the lock must hold everywhere
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet \
 	--generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \

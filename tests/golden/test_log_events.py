@@ -6,6 +6,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def names(call: ast.Call) -> list[str]:
     return [each.value for each in branches if isinstance(each, ast.Constant)]
 
 
+@cache
 def written() -> dict[tuple[str, str], set[str]]:
     """Return the fields of each event, by its name and the side that says it."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -59,6 +61,7 @@ def written() -> dict[tuple[str, str], set[str]]:
     return found
 
 
+@cache
 def explained() -> dict[tuple[str, str], set[str]]:
     """Return the same as the page has it."""
     rows = re.findall(

@@ -28,6 +28,7 @@ def outcomes(bug: Bug | None, tests: tuple[str, ...]) -> dict[str, str]:
         os.dup2(nothing.fileno(), sys.stdout.fileno())
         report = Path(folder) / "report.xml"
         options = ["-p", "no:cacheprovider", "--hypothesis-profile=planted"]
+        options += [] if bug is None else ["--exitfirst"]  # one failure is enough
         pytest.main([*options, f"--junit-xml={report}", *tests])
         cases = ET.parse(report).iter("testcase") if report.exists() else ()  # noqa: S314  # ours
         found = [(case.get("name", "").partition("[")[0], _outcome(case)) for case in cases]
