@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Awaitable, Callable
@@ -27,7 +26,7 @@ from gateway.workshop import open_ledger
 from orchestrator.database import EVENTS, LEDGER_HEADS
 from tasks.plan_file import read_plan
 from tests.faults.nursery import Forked, nursery
-from tests.postgresql import Server
+from tests.postgresql import Server, free_port
 from tests.signing import order, trust_file
 
 Answer = TypeVar("Answer")
@@ -71,7 +70,7 @@ class Federation:
         self.trust = {"plan_keys": str(trust_file(folder))}
 
     def _lay_out_orchestrator(self, name: str) -> None:
-        self.addresses.append(f"127.0.0.1:{_free_port()}")
+        self.addresses.append(f"127.0.0.1:{free_port()}")
         tables: dict[str, object] = {
             "federation": "test",
             "address": self.addresses[-1],
@@ -301,9 +300,3 @@ def undisturbed_model(federation: Federation) -> str:
         return federation.completed()
     finally:
         federation.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
