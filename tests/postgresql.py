@@ -48,7 +48,7 @@ class Server:
             ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
             self._as = ["setpriv", *ids]
             os.chown(self.folder, account.pw_uid, account.pw_gid)
-        self.port = _free_port()
+        self.port = free_port()
         settings = {"fsync": "on", "full_page_writes": "on"} if fsync else _UNSAFE
         self._settings = {**settings, **_SMALL, "unix_socket_directories": str(self.folder)}
         self._initdb()
@@ -140,7 +140,7 @@ def _account() -> pwd.struct_passwd:
     pytest.skip("needs a user that PostgreSQL runs as: postgres or nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

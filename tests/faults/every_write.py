@@ -29,7 +29,7 @@ from common.errors import UnavailableError
 from orchestrator.database import EVENTS
 from tests.faults.failpoints import Claims, Point
 from tests.faults.federation import SITES, Federation
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import nursery
 from tests.faults.writers import never_at_work
 from tests.postgresql import Server
 
@@ -45,7 +45,6 @@ class Tended(Federation):
     def __init__(
         self,
         folder: Path,
-        nursery: Nursery,
         server: Server | None = None,
         *,
         kills: bool = False,
@@ -53,7 +52,8 @@ class Tended(Federation):
     ) -> None:
         super().__init__(folder, server, **ROUNDS)
         self.claims = Claims(folder / "claims")
-        self._nursery, self._only, self._kills = nursery, only, kills
+        self._only, self._kills = only, kills
+        self._faults: list[str] = []  # of whoever ended otherwise than by a kill
 
     def start(self, name: str, arguments: list[str], point: str | None = None) -> None:
         assert point is None
@@ -61,7 +61,7 @@ class Tended(Federation):
         armed = {"root": self.folder, "claims": self.claims.folder, "only": self._only}
         failpoints = {key: str(value) for key, value in armed.items()} if self._kills else None
         log = self.folder / f"{name}.log"
-        self.processes[name] = self._nursery.start(arguments, log, failpoints)  # type: ignore[assignment]
+        self.processes[name] = nursery().start(arguments, log, failpoints)
 
     def run(self) -> list[str]:
         """Return the weights that each round has published, once the run has completed."""
@@ -76,13 +76,14 @@ class Tended(Federation):
         return self.published_weights()
 
     def start_run(self) -> None:
-        while True:
+        while not self._faults:
             try:
                 super().start_run()
             except UnavailableError:
                 time.sleep(LOOK_S)
             else:
                 return
+        raise AssertionError(self._faults)
 
     def published_weights(self) -> list[str]:
         published = select(EVENTS.c.payload).where(EVENTS.c.kind == "RoundPublished")
@@ -91,7 +92,7 @@ class Tended(Federation):
     @contextmanager
     def _tending(self) -> Iterator[None]:
         """Start again who was killed, while the block goes on; let nobody end otherwise."""
-        over, fault = threading.Event(), []
+        over = threading.Event()
 
         def tend() -> None:
             while not over.wait(LOOK_S):
@@ -99,7 +100,7 @@ class Tended(Federation):
                     if (status := process.poll()) is None:
                         continue
                     if status != -signal.SIGKILL:
-                        fault.append(f"{name} ended with {status}: {self.log(name)}")
+                        self._faults.append(f"{name} ended with {status}: {self.log(name)}")
                         return
                     self.restart(name)
 
@@ -110,7 +111,7 @@ class Tended(Federation):
         finally:
             over.set()
             thread.join()
-        assert not fault, fault
+        assert not self._faults, self._faults
 
 
 @dataclass
@@ -135,14 +136,12 @@ def kill_at_every_write(report: Report, folder: Path, only: str = "") -> list[Po
     """Run a federation without kills and one with them; keep the report; return the points."""
     began = time.monotonic()
     with ExitStack() as stack:
-        nursery = Nursery()
-        stack.callback(nursery.close)
         server = _server(stack) if report.engine == "postgresql" else None
-        calm = Tended(folder / "calm", nursery)
+        calm = Tended(folder / "calm")
         stack.callback(calm.close)
         expected = calm.run()
         calm.close()
-        killed = Tended(folder / "killed", nursery, server, kills=True, only=only)
+        killed = Tended(folder / "killed", server, kills=True, only=only)
         stack.callback(killed.close)
         got = killed.run()
         report.rounds = len(expected)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,7 +25,8 @@ from gateway.ledger import Ledger
 from gateway.workshop import open_ledger
 from orchestrator.database import EVENTS, LEDGER_HEADS
 from tasks.plan_file import read_plan
-from tests.postgresql import Server
+from tests.faults.nursery import Forked, nursery
+from tests.postgresql import Server, free_port
 from tests.signing import order, trust_file
 
 Answer = TypeVar("Answer")
@@ -64,7 +62,7 @@ class Federation:
         if server is not None:
             self.database = server.tcp_url(server.make_database())
         self.rounds = {"count": 3, "quorum": 3, "deadline_s": 120.0, **rounds}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Forked] = {}
         self.commands: dict[str, list[str]] = {}
         self.addresses: list[str] = []  # of the orchestrator, and of its standby
         self.dialled = self.addresses  # by gateways
@@ -72,7 +70,7 @@ class Federation:
         self.trust = {"plan_keys": str(trust_file(folder))}
 
     def _lay_out_orchestrator(self, name: str) -> None:
-        self.addresses.append(f"127.0.0.1:{_free_port()}")
+        self.addresses.append(f"127.0.0.1:{free_port()}")
         tables: dict[str, object] = {
             "federation": "test",
             "address": self.addresses[-1],
@@ -165,14 +163,7 @@ class Federation:
     def start(self, name: str, arguments: list[str], point: str | None = None) -> None:
         self.commands[name] = arguments
         killed = ["tests.faults.killed", point, "--"] if point else []
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *killed, *arguments],
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        self.processes[name] = nursery().start([*killed, *arguments], self.folder / f"{name}.log")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self.processes[name].send_signal(number)
@@ -309,9 +300,3 @@ def undisturbed_model(federation: Federation) -> str:
         return federation.completed()
     finally:
         federation.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -8,6 +8,7 @@ the process's number. When a process ends, its number and its status are written
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time  # noqa: TID251 - waits for real processes
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,10 @@ class Nursery:
         self._ended: dict[int, int] = {}
 
     def start(
-        self, arguments: Sequence[str], log: Path, failpoints: Mapping[str, str] | None
+        self, arguments: Sequence[str], log: Path, failpoints: Mapping[str, str] | None = None
     ) -> Forked:
         """Run a module of ours with its arguments."""
+        log.touch()  # for who reads it before the process has begun
         order = {"arguments": arguments, "log": str(log), "failpoints": failpoints}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -77,7 +80,16 @@ class Nursery:
             if "status" in word:
                 self._ended[word["process"]] = word["status"]
             else:
+                self._ended.pop(word["process"], None)  # of an earlier one of that number
                 self._begun.append(word["process"])
+
+
+@cache
+def nursery() -> Nursery:
+    """Return this process's nursery, which is begun when it is first needed."""
+    begun = Nursery()
+    atexit.register(begun.close)
+    return begun
 
 
 class Forked:

@@ -19,7 +19,6 @@ from common.wire_formats import WireFormat
 LAYOUT = Layout.of({"bias": (17,), "kernel": (20, 15), "scale": ()})
 LIMIT = 2.0**11  # of a coordinate
 ANY_LAYOUT = frozenset({Reason.MALFORMED, Reason.NAMES, Reason.SHAPES, Reason.ELEMENT_TYPE})
-FLOATS = (WireFormat.FLOAT32, WireFormat.BFLOAT16)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from gateway.records import (
 )
 
 LENGTHS = st.integers(1, 12)
-DIGITS = "0123456789abcdef"
 
 
 def chain(length: int, *, branch: str = "", head: Head = EMPTY) -> list[Record]:
