@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -32,7 +33,8 @@ def build(into: Path, repository: Path = ROOT) -> Path:
         into.mkdir(parents=True, exist_ok=True)
         _repack(plain, into / plain.name, date)
         unpacked = _unpacked(into / plain.name, scratch / "unpacked")
-        wheel = _made("wheel", unpacked / plain.name.removesuffix(".tar.gz"), into, date)
+        made = _made("wheel", unpacked / plain.name[: -len(".tar.gz")], scratch / "wheel", date)
+        wheel = Path(shutil.copy(made, into / made.name))
     if changed := changes(repository):
         sys.stderr.write(f"not in it, for it is not committed:\n{changed}")
     return wheel
@@ -62,26 +64,14 @@ def _unpacked(archive: Path, into: Path) -> Path:
 
 
 def _made(kind: str, sources: Path, into: Path, date: int) -> Path:
-    """Build an sdist or a wheel of `sources` with the tools of this environment."""
-    already = set(into.glob("*"))
+    """Build an sdist or a wheel of `sources` into a new folder, with this environment's tools."""
+    tool = (sys.executable, "-m", "build", f"--{kind}", "--no-isolation")
+    line = (*tool, "--outdir", str(into), str(sources))
+    fixed = {"SOURCE_DATE_EPOCH": str(date), "PYTHONHASHSEED": "0"}
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            f"--{kind}",
-            "--no-isolation",
-            "--quiet",
-            "--outdir",
-            into,
-            sources,
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        umask=UMASK,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(date), "PYTHONHASHSEED": "0"},
+        line, check=True, capture_output=True, text=True, umask=UMASK, env={**os.environ, **fixed}
     )
-    (made,) = set(into.glob("*")) - already
+    (made,) = into.iterdir()
     return made
 
 

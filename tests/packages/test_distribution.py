@@ -57,7 +57,12 @@ def committed() -> set[str]:
     return set(subprocess.run(line, check=True, capture_output=True, text=True).stdout.split())
 
 
-def test_two_builds_of_a_commit_have_the_same_bytes(dist, tmp_path):
+def test_two_builds_of_a_commit_have_the_same_bytes_and_the_second_replaces_the_first(
+    dist, tmp_path
+):
+    (tmp_path / "made").mkdir()
+    for older in dist.iterdir():
+        (tmp_path / "made" / older.name).write_text("of another commit")
     elsewhere = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1000000000"}
     again = built(tmp_path / "another-folder", tmp_path / "made", umask=0o077, **elsewhere)
     first, second = ({f.name: f.read_bytes() for f in each.iterdir()} for each in (dist, again))
