@@ -90,6 +90,7 @@ class OidcSettings(BaseModel):
     client_id: Annotated[str, Field(min_length=1)] | None = None  # of the page; None: links alone
     client_secret_file: Path | None = None  # where the provider has given the page a secret
     scope: Annotated[str, Field(pattern=r"^openid( .+)?$")] = "openid profile groups"
+    """What the page asks of the provider, so that the ID token lists the groups."""
 
     def client_secret(self) -> str | None:
         """Return the page's secret at the provider, as its file has it now; raise SecretMissing."""

@@ -33,7 +33,8 @@ REDIRECTS = {">", ">>", "<"}
 # of a shell, of Debian, of Docker, of PostgreSQL and of a virtual environment: not ours to check
 OTHERS = {
     *(".", "cd", "chmod", "createdb", "createuser", "docker", "echo", "export", "for"),
-    *("install", "openssl", "pip", "rm", "sysctl", "umask", ".venv/bin/pre-commit"),
+    *("install", "openssl", "pip", "python3.11", "rm", "sha256sum", "sysctl"),
+    *("umask", ".venv/bin/pre-commit"),
 }
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _VARIABLE = re.compile(r"^([A-Z_]+) *[?:]?=", re.MULTILINE)
@@ -73,7 +74,8 @@ def _ended(words: list[str]) -> Iterator[list[str]]:
 
 def check(words: list[str]) -> None:
     """Raise Wrong unless the command is there and takes what it is given."""
-    program = words[0]
+    program = words[0].removeprefix("~/fedgate/bin/")  # where the pages install from a bundle
+    words = [program, *words[1:]]
     if program == "docker":
         inner = [n for n, word in enumerate(words) if word in APPS]
         if inner:  # `docker compose exec SERVICE fedgate ...`
@@ -106,7 +108,7 @@ def resolved(words: list[str], *, group_will_do: bool = False):
 
 
 def _check_app(words: list[str]) -> None:
-    if words[1:] == ["--help"]:
+    if words[1:] in (["--help"], ["--version"]):
         return
     command, rest = resolved(words)
     try:
@@ -134,7 +136,8 @@ def _check_make(words: list[str]) -> None:
 
 def _check_python(words: list[str]) -> None:
     if words[0] != "-m":
-        if not (ROOT / words[0]).is_file():
+        of_a_bundle = words[0].startswith("wheels/")
+        if not of_a_bundle and not (ROOT / words[0]).is_file():
             raise Wrong(f"python {words[0]}: there is no such file")
         return
     module, options = words[1], words[2:]

