@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -33,6 +35,7 @@ STATUS: dict[type[Exception], int] = {NotSignedIn: 401}
 NOT_FOUND = 404
 BUG = "the gateway has a bug; its log says more"
 MISDIRECTED = 421
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[0-9a-z.-]+))(?::[0-9]+)?")
 
 
 def app_of(site: Site) -> ASGIApp:
@@ -84,8 +87,14 @@ class _OnlyHere:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what was asked of this machine, by whatever port people came."""
-        if not is_loopback(Request(scope).url.hostname or ""):
+        if not is_loopback(_named(Headers(scope=scope).get("host", ""))):
             text = "this page is at 127.0.0.1, localhost or [::1], and by no other name\n"
             await PlainTextResponse(text, MISDIRECTED)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _named(host: str) -> str:
+    """Return the name that was asked for, without its port; empty: it is none."""
+    found = _HOST.fullmatch(host.lower())
+    return found["v6"] or found["name"] if found else ""

@@ -117,7 +117,10 @@ async def test_of_links_that_nobody_uses_the_oldest_go(served):
         assert (await one.post("/sign-in", token=token_in(newest))).status_code == 303
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.1:8090"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "192.0.2.1:8090", "evil{.example", "localhost@evil"],
+)
 async def test_a_name_that_is_led_to_this_machine_gets_nothing(served, host):
     async with served.signed_in() as one:
         answer = await one.http.get("/", headers={"host": host})
