@@ -12,6 +12,7 @@ import typer
 from cli.asking import answered
 from cli.audit_client import AuditClient
 from cli.config import operator_config
+from cli.options import ConfigOption
 from common.audit import Action
 from common.console import OUT, Format, FormatOption, emit_json, emit_lines, working
 
@@ -26,9 +27,6 @@ app = typer.Typer(
     "sentence says why; 2: the command itself was wrong.",
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="How to reach the orchestrator, TOML.")
-]
 KeyOption = Annotated[
     str, typer.Option(help="The orchestrator's public key, 64 hexadecimal digits, if you know it.")
 ]
@@ -70,7 +68,7 @@ async def _records(after: int, config: Path | None) -> list[Record]:
     from common.audit import RecordBroken
 
     settings, records = operator_config(config), []
-    async with AuditClient(settings.address, settings.tls, settings.http2) as client:
+    async with AuditClient(*settings.way) as client:
         async for line in client.records(after):
             try:
                 records.append(line.record)
@@ -122,7 +120,7 @@ async def _verify(seen: tuple[Witness, ...], key: str, config: Path | None, work
     from cli.record_proof import Check, Witness
 
     settings = operator_config(config)
-    async with AuditClient(settings.address, settings.tls, settings.http2) as client:
+    async with AuditClient(*settings.way) as client:
         newest = await client.checkpoint()
         own = map(Witness, (newest, *await client.checkpoints()))
         check = Check((*own, *seen), key)
@@ -151,7 +149,7 @@ async def _export(config: Path | None, work: Work) -> None:
     from cli.record_proof import Check
 
     settings, check = operator_config(config), Check(())
-    async with AuditClient(settings.address, settings.tls, settings.http2) as client:
+    async with AuditClient(*settings.way) as client:
         newest = await client.checkpoint()
         sys.stdout.write(newest.to_text().decode() + "\n")
         async for line in client.records():

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import OrchestratorOption
 from common.console import OUT, Format, FormatOption, emit_json, working
 
 if TYPE_CHECKING:
     from orchestrator.backup import Manifest
     from orchestrator.config import OrchestratorConfig
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
-
 
 def backup(
     to: Annotated[Path, typer.Option("--to", help="A folder that is new or empty.")],
-    config: ConfigOption = Path("orchestrator.toml"),
+    config: OrchestratorOption = Path("orchestrator.toml"),
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Save journal, weights and signing key, on the orchestrator's machine, while it runs."""
@@ -32,7 +31,7 @@ def backup(
 
 def restore(
     source: Annotated[Path, typer.Option("--from", help="A folder that `fedgate backup` made.")],
-    config: ConfigOption = Path("orchestrator.toml"),
+    config: OrchestratorOption = Path("orchestrator.toml"),
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Put a backup back, where there is no journal. No other orchestrator may go on from it too."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.demo.result import Baselines
+from common.errors import RequestError
 from tasks.loading import load_task
 from tasks.ner.baselines import alone, pooled
 
@@ -15,8 +16,28 @@ if TYPE_CHECKING:
     from tasks.task import DataConfig
 
 
+class NotASiteAndItsFeatures(RequestError):
+    """What is to name a site and its features does not."""
+
+    field = "site"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"{text!r} is not NAME=FOLDER: a site of the corpus, and where its features are kept: "
+            "e.g. north=state/north/features"
+        )
+
+
+def site_and_features(text: str) -> tuple[str, Path]:
+    """Return the name and the folder in `NAME=FOLDER`; raise NotASiteAndItsFeatures."""
+    name, _, folder = text.partition("=")
+    if not (name and folder):
+        raise NotASiteAndItsFeatures(text)
+    return name, Path(folder)
+
+
 def compare(
-    test: DataConfig, caches: Mapping[str, str], labels: tuple[str, ...], cache: Path
+    test: DataConfig, caches: Mapping[str, Path], labels: tuple[str, ...], cache: Path
 ) -> Baselines:
     """Return F1 on `test` of models trained without privacy.
 
@@ -29,9 +50,7 @@ def compare(
     task = load_task("tasks.ner:TASK")
     scored = task.read(test, labels, cache)
     sites = {
-        site: task.read(
-            test.model_copy(update={"site": site, "split": "train"}), labels, Path(folder)
-        )
+        site: task.read(test.model_copy(update={"site": site, "split": "train"}), labels, folder)
         for site, folder in caches.items()
     }
     together = pooled(task, list(sites.values()), labels)

@@ -9,7 +9,8 @@ import typer
 
 from cli.asking import answered
 from cli.config import operator_config
-from cli.run_commands import ConfigOption, app
+from cli.options import ConfigOption
+from cli.run_commands import app
 from common.accounting import rounded_up
 from common.console import OUT, Format, FormatOption, emit_json, emit_table
 from common.ids import RunId
@@ -46,7 +47,7 @@ async def _compare(a: RunId, b: RunId, config: Path | None) -> Comparison:
     from common.wire import plan_from_bytes
 
     settings = operator_config(config)
-    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+    async with OperatorClient(*settings.way) as client:
         (first, plan), (second, other) = await client.run(a), await client.run(b)
     return comparison.compare((first, plan_from_bytes(plan)), (second, plan_from_bytes(other)))
 

@@ -21,6 +21,11 @@ class OperatorConfig(FileSettings):
     signing_key: Path | None = None  # what `fedgate run start` signs plans with, PEM
     http2: Http2Settings = Http2Settings()
 
+    @property
+    def way(self) -> tuple[Addresses, SignIn, Http2Settings]:
+        """What a client to this orchestrator is made of."""
+        return self.address, self.tls, self.http2
+
 
 def operator_config(path: Path | None) -> OperatorConfig:
     """Return the settings at `path`, else where FEDGATE_OPERATOR_CONFIG says, else here.

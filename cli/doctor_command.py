@@ -113,7 +113,7 @@ async def _of_operator(settings: OperatorConfig) -> Findings:
         return findings  # nobody would let it in
     look_at_way(findings, addresses)
     with findings.looking_at("orchestrator"):
-        async with OperatorClient(addresses, settings.tls, settings.http2) as client:
+        async with OperatorClient(*settings.way) as client:
             runs = await client.list_runs()
             findings.ok("orchestrator", f"answers this person; it has {len(runs)} runs")
             look_at_proxy(findings, addresses)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cli.asking import answered
+from cli.asking import answered, asked
 from cli.config import operator_config
 from cli.membership_client import MembershipClient
+from cli.options import ConfigOption
 from common.certificates import fingerprint as certificate_print
 from common.certificates import key_digest, read_chain
 from common.console import ERRORS, OUT, Format, FormatOption, emit_json, emit_table
@@ -33,9 +34,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Members: who joins, who belongs to the federation, who no longer."
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="How to reach the orchestrator, TOML.")
-]
 NameArgument = Annotated[str, typer.Argument(help="The member's name.")]
 RoleOption = Annotated[Role, typer.Option(help="What the member may be.")]
 
@@ -172,12 +170,7 @@ def renew(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
 
 
 def _ask(config: Path | None, ask: Callable[[MembershipClient], Awaitable[ResultT]]) -> ResultT:
-    async def asked() -> ResultT:
-        settings = operator_config(config)
-        async with MembershipClient(settings.address, settings.tls, settings.http2) as client:
-            return await ask(client)
-
-    return answered(asked())
+    return asked(MembershipClient, config, ask)
 
 
 def _whom(name: str | None, role: Role | None, fingerprint: str | None) -> Member | str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.config import operator_config
-from cli.run_commands import ConfigOption, RunArgument, app
+from cli.options import ConfigOption, RunArgument
+from cli.run_commands import app
 from common.console import OUT, Format, FormatOption, emit_json, working
 from common.errors import RequestError
 from common.ids import RunId
@@ -105,9 +106,8 @@ async def _figures(
     from cli.operator_client import OperatorClient
     from common.clock import SystemClock
 
-    where, times = (settings.address, settings.tls, settings.http2), RoundTimes()
-    seen, clock = None, SystemClock()
-    async with OperatorClient(*where) as client, AuditClient(*where) as auditor:
+    times, seen, clock = RoundTimes(), None, SystemClock()
+    async with OperatorClient(*settings.way) as client, AuditClient(*settings.way) as auditor:
         async for status, plan in _states(client, run, follow=follow):
             times.see(status.published_round, clock.now())
             if (status.published_round, status.scores, status.state) == seen:

@@ -15,6 +15,7 @@ from cli import (  # some add commands to groups: `plan check`, `run compare`, `
     demo_command,
     doctor_command,
     enroll_commands,
+    evaluate_commands,  # noqa: F401
     figures_command,  # noqa: F401
     init_command,
     model_commands,
@@ -29,6 +30,7 @@ from cli import (  # some add commands to groups: `plan check`, `run compare`, `
     try_command,
     web_commands,
 )
+from cli.options import OrchestratorOption
 from common.console import ERRORS, Format, FormatOption, VersionOption, emit_json, run_app
 
 app = typer.Typer(
@@ -50,9 +52,6 @@ app.command("demo")(demo_command.demo)
 app.command("init")(init_command.init)
 app.command("try")(try_command.try_)
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The orchestrator's settings, TOML.")]
-
-
 StandbyOption = Annotated[
     bool,
     typer.Option("--standby", help="Wait while another one leads over the same PostgreSQL."),
@@ -66,7 +65,7 @@ def fedgate(version: VersionOption = False) -> None:  # noqa: FBT002 - done by t
 
 @app.command()
 def serve(
-    config: ConfigOption = Path("orchestrator.toml"),
+    config: OrchestratorOption = Path("orchestrator.toml"),
     standby: StandbyOption = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
     """Run the orchestrator until it is told to stop.
@@ -83,7 +82,7 @@ def serve(
 
 @app.command()
 def health(
-    config: ConfigOption = Path("orchestrator.toml"), output: FormatOption = Format.TEXT
+    config: OrchestratorOption = Path("orchestrator.toml"), output: FormatOption = Format.TEXT
 ) -> None:
     """Ask the orchestrator on this machine whether it serves; exit code 0 if it does."""
     from common.config import load_settings

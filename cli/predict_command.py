@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cli.model_commands import DEFAULT_TASK, FolderOption, ReferenceOption, app, load_model
+from cli.evaluate_commands import DEFAULT_TASK, ReferenceOption, load_model
+from cli.model_commands import app
+from cli.options import ModelOption
 from common.console import OUT, Format, FormatOption, emit_lines, working
 from common.errors import RequestError
 
@@ -35,7 +37,7 @@ def predict(
             help="One sentence a line, words apart by spaces; none or '-': standard input.",
         ),
     ] = None,
-    folder: FolderOption = Path("model"),
+    folder: ModelOption = Path("model"),
     text: Annotated[
         list[str] | None, typer.Option("--text", help="A sentence, instead of files.")
     ] = None,

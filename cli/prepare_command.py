@@ -10,7 +10,8 @@ import typer
 
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
-from cli.run_commands import ConfigOption, app
+from cli.options import ConfigOption
+from cli.run_commands import app
 from common.console import OUT, Format, FormatOption, emit_json
 from common.ids import RunId
 
@@ -52,7 +53,7 @@ async def _prepare(plan_file: Path, name: RunId, out: Path, config: Path | None)
     data = plan_to_bytes(plan)
     digest = plan_id(data)
     order = order_to_text(name, data, sign_plan(settings, name, digest))
-    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+    async with OperatorClient(*settings.way) as client:
         await client.upload_weights(initial.to_bytes())
     write_new(out.parent, {out.name: order.encode()})
     return digest

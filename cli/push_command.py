@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from cli.extras import ExtraMissing
-from cli.model_commands import FolderOption, app
+from cli.model_commands import app
+from cli.options import ModelOption
 from common.console import OUT, Format, FormatOption, emit_json, working
 
 
 @app.command("push")
 def push(
     target: Annotated[Path, typer.Argument(help="The folder to write; nothing is uploaded.")],
-    folder: FolderOption = Path("model"),
+    folder: ModelOption = Path("model"),
     name: Annotated[str | None, typer.Option(help="What the model is called there.")] = None,
     license_name: Annotated[
         str | None, typer.Option("--license", help="By its name on the hub, such as apache-2.0.")

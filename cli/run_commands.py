@@ -11,9 +11,10 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from cli.asking import answered
+from cli.asking import answered, asked
 from cli.config import operator_config
 from cli.operator_client import OperatorClient
+from cli.options import ConfigOption, RunArgument
 from common.bad_updates import Standing
 from common.clock import SystemClock
 from common.console import (
@@ -40,11 +41,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Start, watch, list and cancel runs; release a gateway."
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="How to reach the orchestrator, TOML.")
-]
 _STANDINGS = {Standing.WATCH: "on watch", Standing.QUARANTINE: "in quarantine"}
-RunArgument = Annotated[str, typer.Argument(help="The run's name.")]
 
 
 @app.command("start")
@@ -84,7 +81,7 @@ async def _start(
     name = RunId(run_id or f"{plan.name}-{secrets.token_hex(4)}")
     data = plan_to_bytes(plan)
     signature = sign_plan(settings, name, plan_id(data))
-    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+    async with OperatorClient(*settings.way) as client:
         with working("handing the plan over"):
             await client.upload_weights(initial.to_bytes())
             await client.start_run(name, data, signature)
@@ -112,7 +109,7 @@ def watch(
 
 async def _watch(run_id: RunId, config: Path | None, output: Format) -> None:
     settings = operator_config(config)
-    async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+    async with OperatorClient(*settings.way) as client:
         if output is Format.JSON:
             async for status, _ in client.follow_run(run_id):
                 if not status.has_ended:
@@ -172,13 +169,7 @@ def list_(config: ConfigOption = None, output: FormatOption = Format.TEXT) -> No
 
     With `--format json` each run is an object on a line of its own.
     """
-    settings = operator_config(config)
-
-    async def ask() -> tuple[RunStatus, ...]:
-        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-            return await client.list_runs()
-
-    runs = answered(ask())
+    runs = asked(OperatorClient, config, lambda client: client.list_runs())
     if output is Format.JSON:
         emit_lines(runs)
         return
@@ -206,7 +197,7 @@ def signatures(
     settings = operator_config(config)
 
     async def ask() -> tuple[RunStatus, RunSignatures]:
-        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
+        async with OperatorClient(*settings.way) as client:
             return (await client.run(RunId(run)))[0], await client.signatures(RunId(run))
 
     status, found = answered(ask())
@@ -229,13 +220,8 @@ def cancel(
     run: RunArgument, config: ConfigOption = None, output: FormatOption = Format.TEXT
 ) -> None:
     """End a run; what was published stays."""
-    settings = operator_config(config)
-
-    async def ask() -> RunStatus:
-        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-            return await client.cancel_run(RunId(run))
-
-    _print_status(answered(ask()), output)
+    status = asked(OperatorClient, config, lambda client: client.cancel_run(RunId(run)))
+    _print_status(status, output)
 
 
 @app.command("release")
@@ -246,13 +232,10 @@ def release(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Take a gateway out of quarantine: from the next round on its updates count again."""
-    settings = operator_config(config)
-
-    async def ask() -> RunStatus:
-        async with OperatorClient(settings.address, settings.tls, settings.http2) as client:
-            return await client.release_gateway(RunId(run), gateway)
-
-    _print_status(answered(ask()), output)
+    status = asked(
+        OperatorClient, config, lambda client: client.release_gateway(RunId(run), gateway)
+    )
+    _print_status(status, output)
 
 
 def _print_status(status: RunStatus, output: Format) -> None:

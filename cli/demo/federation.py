@@ -190,7 +190,7 @@ class Demo:
 
     def _client(self, workspace: Workspace) -> OperatorClient:
         settings = load_settings(OperatorConfig, workspace.operator)
-        return OperatorClient(settings.address, settings.tls, settings.http2)
+        return OperatorClient(*settings.way)
 
     async def _pause(self) -> None:
         await self._clock.sleep_until(self._clock.now() + POLL_S)
