@@ -49,6 +49,7 @@ SITE = ("--address", "fl.example:8443", "--label", "Drug", "--path", "notes.json
 RUN = {  # commands that need nothing but a folder
     "fedgate plan keygen": ("--name", "olga", "--out", "keys"),
     "fedgate pki init": ("--dir", "pki"),
+    "fedgate new task": ("loan_risk",),
     "fedgate-gateway egress": (),
     "fedgate-gateway epsilon": ("--noise-multiplier", "20", *NUMBERS),
     "fedgate-gateway init": (*SITE, "--epsilon-budget", "8"),
