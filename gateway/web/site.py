@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from common.errors import FederationError, PermissionRefused
+from common.errors import PermissionRefused
 from common.web.forms import check_csrf, form_of
 from common.web.sessions import Session, Sessions, set_cookie
 from common.web.stream import Follow
@@ -132,6 +132,11 @@ class Site:
             raise NotSignedIn
         return session
 
+    def refusal(self, request: Request, error: Exception) -> str:
+        """Return the page that says why; who is not signed in sees how to be, and no more."""
+        is_signed_in = self.sessions.find(request.cookies.get(self.cookie)) is not None
+        return page("problem" if is_signed_in else "signed_out", problem=str(error))
+
     async def home(self, request: Request) -> Response:
         """Show everything."""
         visit = Visit(self.session(request))
@@ -210,12 +215,3 @@ class Site:
     def _turned(self) -> Response:
         self.shown.notes.ring()
         return RedirectResponse("/", 303)
-
-
-def is_signed_in(site: Site, request: Request) -> bool:
-    """Whether somebody is."""
-    try:
-        site.session(request)
-    except FederationError:
-        return False
-    return True

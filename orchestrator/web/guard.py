@@ -39,10 +39,15 @@ class Visit:
     session: WebSession
     caller: Identity  # in the role in which this is called
 
-    def may(self, method: str, federation: str) -> bool:
+    @property
+    def may_read_records(self) -> bool:
+        """Whether the page of the audit log is one of the visitor's."""
+        return self.may(LIST_RECORDS)
+
+    def may(self, method: str) -> bool:
         """Whether the visitor may call another method, too."""
         try:
-            self.session.who.check(method, federation)
+            self.session.who.check(method, self.caller.federation)
         except PermissionRefused:
             return False
         return True

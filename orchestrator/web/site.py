@@ -6,7 +6,7 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -16,9 +16,10 @@ from common.ids import RunId
 from common.web.sessions import set_cookie
 from common.web.stream import Follow
 from orchestrator.audit_log import PAGE
+from orchestrator.callers import Unauthenticated
 from orchestrator.web.guard import CANCEL_RUN, LIST_RECORDS, LIST_RUNS, START_RUN, WATCH_RUN
 from orchestrator.web.model_card import card_of, text_of
-from orchestrator.web.pages import page
+from orchestrator.web.pages import page, shown
 from protos.federation.v1 import operator_pb2 as pb
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.four_eyes import FourEyes
     from orchestrator.orchestrator import Orchestrator
     from orchestrator.web.board import Board
-    from orchestrator.web.guard import Guard, Visit
+    from orchestrator.web.guard import Guard
     from orchestrator.web.provider import ProviderSignIn
 
 
@@ -60,20 +61,30 @@ class Site:
         issuer = self.by_provider.issuer if self.by_provider else ""
         return page("signed_out", problem=problem, issuer=issuer)
 
+    def refusal(self, request: Request, error: Exception) -> str:
+        """Return the page that says why; who is not signed in sees how to be, and no more."""
+        try:
+            self.guard.session(request)
+        except Unauthenticated:
+            return self.signed_out(str(error))
+        if isinstance(error, Unauthenticated):
+            return self.signed_out(str(error))
+        return page("problem", problem=str(error))
+
     async def runs(self, request: Request) -> Response:
         """Show every run, the newest first."""
         async with self.guard.call(request, LIST_RUNS) as visit:
-            may_start = visit.may(START_RUN, self.guard.federation)
+            may_start = visit.may(START_RUN)
             parts = await self.board.list_of_runs()
-            return self._html(visit, "runs", parts=parts, may_start=may_start)
+            return shown(visit, "runs", parts=parts, may_start=may_start)
 
     async def run(self, request: Request) -> Response:
         """Show a run as it goes."""
         async with self.guard.call(request, WATCH_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
             parts, run = await self.board.fragments(live), live.run
-            may_cancel = not run.has_ended and visit.may(CANCEL_RUN, self.guard.federation)
-            return self._html(visit, "run", parts=parts, run=run, may_cancel=may_cancel)
+            may_cancel = not run.has_ended and visit.may(CANCEL_RUN)
+            return shown(visit, "run", parts=parts, run=run, may_cancel=may_cancel)
 
     async def rounds(self, request: Request) -> Response:
         """Show how every round of a run went."""
@@ -81,7 +92,7 @@ class Site:
             live = self.orchestrator.runs.get(_run_id(request))
             rows = tuple(reversed(await self.board.rounds(live)))
             paces = self.board.paces.of(live)
-            return self._html(visit, "rounds", run=live.run, rounds=rows, paces=paces)
+            return shown(visit, "rounds", run=live.run, rounds=rows, paces=paces)
 
     async def card(self, request: Request) -> Response:
         """Hand out what there is to know of a run's model, as JSON or Markdown."""
@@ -102,7 +113,7 @@ class Site:
         """Ask once more before a run is cancelled."""
         async with self.guard.call(request, CANCEL_RUN) as visit:
             live = self.orchestrator.runs.get(_run_id(request))
-            return self._html(visit, "cancel", run=live.run)
+            return shown(visit, "cancel", run=live.run)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a run, as CancelRun does."""
@@ -126,7 +137,7 @@ class Site:
             records = tuple(map(_record, reversed(lines)))
             older, newer = max(0, after - PAGE), min(after + PAGE, newest)
             places = {"after": after, "newest": newest, "older": older, "newer": newer}
-            return self._html(visit, "records", records=records, **places)
+            return shown(visit, "records", records=records, **places)
 
     async def ask_to_sign_in(self, request: Request) -> Response:
         """Show whom a link signs in; opening it alone uses nothing up, as others may look first."""
@@ -174,15 +185,11 @@ class Site:
             with visit.session.following():
                 yield Follow(
                     look=self.board.list_of_runs,
-                    rung=asyncio.Event,  # it is looked at each second
+                    rung=asyncio.Event,  # nothing rings for all runs: each tick looks
                     has_ended=lambda: False,
                     goes_on=lambda: self.guard.sessions.goes_on(visit.session),
                     closing=self.closing,
                 )
-
-    def _html(self, visit: Visit, name: str, **values: Any) -> HTMLResponse:
-        may_read = visit.may(LIST_RECORDS, self.guard.federation)
-        return HTMLResponse(page(name, visit=visit, may_read_records=may_read, **values))
 
     def _set_cookie(self, response: Response, secret: str, lasts_s: float) -> None:
         is_https = self.guard.sessions.url.startswith("https")
