@@ -10,7 +10,7 @@ import typer
 
 from cli.asking import answered
 from cli.config import DEFAULT, VARIABLE, operator_config
-from common.config import load_settings
+from common.config import each_of, load_settings
 from common.console import OUT, Format, FormatOption, emit_json
 from common.errors import RequestError
 
@@ -101,8 +101,7 @@ async def _of_operator(settings: OperatorConfig) -> Findings:
         look_at_way,
     )
 
-    findings, clock, given = Findings(), SystemClock(), settings.address
-    addresses = (given,) if isinstance(given, str) else given
+    findings, clock, addresses = Findings(), SystemClock(), each_of(settings.address)
     look_at_software(findings)
     if settings.signing_key is not None:
         with findings.looking_at("signing key"):

@@ -26,17 +26,23 @@ def init(  # noqa: PLR0913 - options of a command line
         list[str] | None,
         typer.Option(metavar="NAME:UNITS", help="Who takes part, and how large the site is."),
     ] = None,
-    reference: Annotated[str, typer.Option(help="The task.")] = "tasks.ner:TASK",
-    unit: Annotated[Unit, typer.Option(help="Whom the promise is for.")] = Unit.EXAMPLE,
-    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="Rounds to publish.")] = 60,
-    target_epsilon: Annotated[float, typer.Option(min=0.01, help="Most that may be spent.")] = 8.0,
+    reference: Annotated[str, typer.Option(help="The task.")] = PlanDraft.reference,
+    unit: Annotated[Unit, typer.Option(help="Whom the promise is for.")] = PlanDraft.unit,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Rounds to publish.")
+    ] = PlanDraft.rounds,
+    target_epsilon: Annotated[
+        float, typer.Option(min=0.01, help="Most that may be spent.")
+    ] = PlanDraft.target_epsilon,
     sampling_rate: Annotated[
         float, typer.Option(min=1e-6, max=1, help="Chance of each unit to be in a step.")
-    ] = 0.8,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of a site's steps.")] = 25.0,
+    ] = PlanDraft.sampling_rate,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-9, help="Of a site's steps.")
+    ] = PlanDraft.learning_rate,
     clipping_norm: Annotated[
         float, typer.Option(min=1e-9, help="What one unit can move a step by.")
-    ] = 0.5,
+    ] = PlanDraft.clipping_norm,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Write a commented plan, by asking or by options; it passes `fedgate plan check`.

@@ -152,7 +152,7 @@ def _print_proof(proof: ModelProof) -> None:
         how = (
             "made again, the same bit for bit"
             if each.how == "replayed"
-            else ("stated: its updates were not kept; signature, chain and digests hold")
+            else "stated: its updates were not kept; signature, chain and digests hold"
         )
         OUT.print(f"round {each.round}, {each.updates} updates: {how}")
     if proof.model is not None:

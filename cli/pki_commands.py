@@ -59,7 +59,7 @@ def issue(  # noqa: PLR0913 - options of a command line
     host: Annotated[
         list[str] | None, typer.Option(help="A name or address the orchestrator is reached by.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days of validity.")] = 90,
+    days: Annotated[int, typer.Option(min=1, help="Days of validity.")] = pki.CERTIFICATE_DAYS,
     replace: Annotated[  # noqa: FBT002 - an option of a command line
         bool, typer.Option("--replace", help="Put it in place of the one in --out.")
     ] = False,

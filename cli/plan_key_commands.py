@@ -28,11 +28,11 @@ def keygen(
     The line goes into the trust file of each gateway that is to obey it. The private key stays in
     its folder: whoever reads it can have those gateways train.
     """
-    from cli.plan_keys import make_signing_key
+    from cli.plan_keys import KEY_FILE, make_signing_key
 
-    line = make_signing_key(out, name)
+    line, key = make_signing_key(out, name), out / KEY_FILE
     if output is Format.JSON:
-        emit_json({"signing_key": out / "plan-signing.key", "trust_line": line})
+        emit_json({"signing_key": key, "trust_line": line})
         return
-    ERRORS.print(f"made {out}/plan-signing.key; put this line into each gateway's trust file:")
+    ERRORS.print(f"made {key}; put this line into each gateway's trust file:")
     OUT.print(line, markup=False, soft_wrap=True, highlight=False)

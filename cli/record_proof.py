@@ -70,12 +70,8 @@ class Witness:
     @property
     def name(self) -> str:
         """How it is called."""
-        number = self.checkpoint.sequence
-        return (
-            f"{self.whose}: the checkpoint of record {number}"
-            if self.whose
-            else (f"the checkpoint of record {number}")
-        )
+        name = f"the checkpoint of record {self.checkpoint.sequence}"
+        return f"{self.whose}: {name}" if self.whose else name
 
 
 @dataclass

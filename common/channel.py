@@ -14,6 +14,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from common.clock import SystemClock
+from common.config import each_of
 from common.dates import date_in
 from common.errors import (
     AbortedError,
@@ -79,7 +80,7 @@ class Client:
         self, addresses: Addresses, tls: Credentials, http2: Http2Settings = DEFAULT_HTTP2
     ) -> None:
         """Prepare channels to `addresses`, each host:port; they connect when they are called."""
-        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        self._addresses = each_of(addresses)
         self._tls, self._http2 = tls, http2
         self.date: datetime | None = None  # that the newest answer with one has named
         self._leaving: set[asyncio.Task[None]] = set()

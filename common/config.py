@@ -24,8 +24,13 @@ _PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
 HOST_AND_PORT = r".+:\d+$"
 
 
+def each_of(addresses: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return each of one address or several, in their order."""
+    return (addresses,) if isinstance(addresses, str) else tuple(addresses)
+
+
 def _are_addresses(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    several = (given,) if isinstance(given, str) else given
+    several = each_of(given)
     if not several or not all(re.fullmatch(HOST_AND_PORT, each) for each in several):
         msg = "must be host:port, or a list of such"
         raise ValueError(msg)

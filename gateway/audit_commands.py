@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from common.config import load_settings
 from common.console import OUT, Format, FormatOption, emit_json, emit_lines, emit_table
 from common.errors import RequestError
-from gateway.config import GatewayConfig
-from gateway.options import ConfigOption, SeedOption
+from gateway.options import ConfigOption, SeedOption, desk
 
 if TYPE_CHECKING:
     from gateway.audit_heads import Seen
-    from gateway.ledger_desk import Desk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,9 +107,9 @@ def accept(
 
     The gateway must be stopped. What was seen stays on record here.
     """
-    from gateway import audit_heads  # noqa: PLC0415
+    from gateway import audit_heads
 
-    with _desk(config, seed).ledger(exclusive=True) as ledger, ledger.transaction() as connection:
+    with desk(config, seed).ledger(exclusive=True) as ledger, ledger.transaction() as connection:
         accepted = audit_heads.accept(connection)
     if output is Format.JSON:
         emit_json({"accepted": accepted})
@@ -129,13 +126,7 @@ def _verdict(seen: Seen) -> str:
 
 
 def _seen(config: Path, seed: int | None) -> tuple[Seen, ...]:
-    from gateway import audit_heads  # noqa: PLC0415
+    from gateway import audit_heads
 
-    with _desk(config, seed).ledger() as ledger, ledger.transaction() as connection:
+    with desk(config, seed).ledger() as ledger, ledger.transaction() as connection:
         return audit_heads.heads(connection)
-
-
-def _desk(config: Path, seed: int | None) -> Desk:
-    from gateway.ledger_desk import desk_of  # noqa: PLC0415
-
-    return desk_of(load_settings(GatewayConfig, config), seed)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common.accounting import rounded_up
 from common.clock import Clock, SystemClock
+from common.config import each_of
 from common.disk import SYSTEM_DISK, Disk
 from common.errors import RequestError
 from common.findings import Findings
@@ -125,8 +126,7 @@ class Checking:
     async def _ask(self, run: str | None) -> tuple[Countersignature | None, Plan | None]:
         """Call the orchestrator as a gateway does at its start, but for registering."""
         settings, plan = self.settings, None
-        given = settings.address
-        addresses = (given,) if isinstance(given, str) else given
+        addresses = each_of(settings.address)
         look_at_way(self.findings, addresses)
         with self.findings.looking_at("orchestrator"):
             async with GrpcClient(settings.address, settings.tls, http2=settings.http2) as client:

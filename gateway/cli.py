@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -24,16 +23,15 @@ from common.console import (
     VersionOption,
     emit_json,
     run_app,
-    working,
 )
-from common.plan import Unit
 from gateway.audit_commands import app as audit
 from gateway.check_command import check
 from gateway.config import GatewayConfig
 from gateway.enrol_command import enroll
+from gateway.epsilon_commands import epsilon, noise
 from gateway.init_command import init
 from gateway.ledger_commands import app as ledger
-from gateway.options import ConfigOption, DeltaOption, SeedOption
+from gateway.options import ConfigOption, SeedOption
 from gateway.presence import is_present, write_presence
 from gateway.web_commands import app as web
 from gateway.web_commands import pause, resume
@@ -61,12 +59,6 @@ app.command("init")(init)
 app.command("check")(check)
 app.command("pause")(pause)
 app.command("resume")(resume)
-
-RateOption = Annotated[float, typer.Option(help="Probability that a unit is in a step's batch.")]
-StepsOption = Annotated[int, typer.Option(help="Steps in all: rounds times local steps.")]
-UnitOption = Annotated[
-    Unit, typer.Option(help="What is sampled, clipped and protected: named, not reckoned with.")
-]
 
 
 @app.callback()
@@ -249,49 +241,8 @@ def egress(output: FormatOption = Format.TEXT) -> None:
         OUT.print(f"    {aside.why}", markup=False)
 
 
-@app.command("epsilon")
-def epsilon(
-    noise_multiplier: Annotated[float, typer.Option(help="Noise over the clipping norm.")],
-    sampling_rate: RateOption,
-    steps: StepsOption,
-    delta: DeltaOption = 1e-5,
-    unit: UnitOption = Unit.EXAMPLE,
-    output: FormatOption = Format.TEXT,
-) -> None:
-    """Say what steps of the mechanism cost; sampling rate 1 is the plain Gaussian mechanism."""
-    from common.accounting import PrivacyEvent, rounded_up
-    from common.accounting import epsilon as epsilon_spent
-
-    spent = epsilon_spent([PrivacyEvent(noise_multiplier, sampling_rate, steps)], delta)
-    if output is Format.JSON:
-        emit_json({**asdict(spent), "unit": unit})
-        return
-    OUT.print(f"epsilon {rounded_up(spent.pld, 8)} (PLD), {rounded_up(spent.rdp, 8)} (RDP)")
-    OUT.print(f"at delta {delta}, {spent.relation} neighbours, unit: {unit}")
-
-
-@app.command("noise")
-def noise(
-    target_epsilon: Annotated[float, typer.Option(help="Most that may be spent, by PLD.")],
-    sampling_rate: RateOption,
-    steps: StepsOption,
-    delta: DeltaOption = 1e-5,
-    unit: UnitOption = Unit.EXAMPLE,
-    output: FormatOption = Format.TEXT,
-) -> None:
-    """Find the least noise multiplier, to four decimals, that keeps to a target epsilon."""
-    from common.accounting import PrivacyEvent, rounded_up
-    from common.accounting import epsilon as epsilon_spent
-    from common.calibration import noise_for
-
-    with working("looking for the least noise"):
-        found = noise_for(target_epsilon, sampling_rate=sampling_rate, steps=steps, delta=delta)
-    spent = epsilon_spent([PrivacyEvent(found, sampling_rate, steps)], delta)
-    if output is Format.JSON:
-        emit_json({"noise_multiplier": found, **asdict(spent), "unit": unit})
-        return
-    OUT.print(f"noise multiplier {found}: epsilon {rounded_up(spent.pld, 8)} (PLD)")
-    OUT.print(f"at delta {delta}, {spent.relation} neighbours, unit: {unit}")
+app.command("epsilon")(epsilon)
+app.command("noise")(noise)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from common.config import Address, Addresses, FileSettings, is_loopback
+from common.config import Address, Addresses, FileSettings, each_of, is_loopback
 from common.http2 import Http2Settings
 from common.hyperparameters import Overrides
 from common.ids import NAME_PATTERN
@@ -105,8 +105,7 @@ class GatewayConfig(FileSettings):
 
     @model_validator(mode="after")
     def _traces_stay_here(self) -> Self:
-        several = (self.address,) if isinstance(self.address, str) else self.address
-        dialled = {each.casefold() for each in several}
+        dialled = {each.casefold() for each in each_of(self.address)}
         if self.traces and urlsplit(self.traces.endpoint).netloc.casefold() in dialled:
             msg = (
                 f"traces.endpoint is {self.traces.endpoint}, the orchestrator: a gateway's spans "

@@ -53,8 +53,8 @@ def init(  # noqa: PLR0913 - options of a command line
     epsilon_budget: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="For all that is ever trained on them.")
     ] = None,
-    state: Annotated[Path, typer.Option(help="The folder for the ledger.")] = Path("state/gateway"),
-    reference: Annotated[str, typer.Option(help="The task.")] = "tasks.ner:TASK",
+    state: Annotated[Path, typer.Option(help="The folder for the ledger.")] = SettingsDraft.state,
+    reference: Annotated[str, typer.Option(help="The task.")] = SettingsDraft.reference,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Write commented settings, by asking or by options; see them through with `check`.

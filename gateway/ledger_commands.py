@@ -16,13 +16,13 @@ from common.config import load_settings
 from common.console import OUT, Format, FormatOption, emit_json, emit_table, working
 from common.plan import Relation, Unit
 from gateway.config import GatewayConfig
-from gateway.options import ConfigOption, DeltaOption, SeedOption
+from gateway.options import ConfigOption, DeltaOption, SeedOption, desk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common.accounting import Epsilon
-    from gateway.ledger_desk import Account, Desk, Proof
+    from gateway.ledger_desk import Account, Proof
 
 SEVERAL_UNITS = "charged under several units by several images: the figure holds for none of them"
 app = typer.Typer(
@@ -62,10 +62,10 @@ def show(
     Example:
         fedgate-gateway ledger show --config gateway.toml
     """
-    from gateway.ledger import epsilon_of  # noqa: PLC0415
+    from gateway.ledger import epsilon_of
 
     name = load_settings(GatewayConfig, config).data_set
-    with working("adding up what was charged"), _desk(config, seed).ledger() as ledger:
+    with working("adding up what was charged"), desk(config, seed).ledger() as ledger:
         charges = [c for c in ledger.charges() if c.terms.data.name == name]
         merged = [s for s in ledger.spent() if s.data_set == name and not s.is_own]
         spent, head = epsilon_of(ledger, name, delta), ledger.head
@@ -100,11 +100,11 @@ def verify(
 
     The first bad record is named, if there is one. It only reads.
     """
-    from gateway import ledger_desk  # noqa: PLC0415
+    from gateway import ledger_desk
 
     with working("recomputing the chain, and epsilon by two accountants"):
         if file is None:
-            proof = ledger_desk.verify(_desk(config, seed), delta)
+            proof = ledger_desk.verify(desk(config, seed), delta)
         else:
             proof = ledger_desk.verify_export(file, delta)
     if output is Format.JSON:
@@ -116,9 +116,9 @@ def verify(
 @app.command("export")
 def export(config: ConfigOption = Path("gateway.toml"), seed: SeedOption = None) -> None:
     """Print every record with its hash, one JSON object a line; no secret is in them."""
-    import json  # noqa: PLC0415
+    import json
 
-    with _desk(config, seed).ledger() as ledger:
+    with desk(config, seed).ledger() as ledger:
         for record in ledger.records():
             sys.stdout.write(json.dumps(record.to_json()) + "\n")
 
@@ -144,10 +144,10 @@ def merge(  # noqa: PLR0913  # options
     Nothing is ever lowered. The gateway must be stopped. Rounds that come in this way count and
     are never trained again.
     """
-    from common.accounting import PrivacyEvent  # noqa: PLC0415
-    from gateway import ledger_desk  # noqa: PLC0415
-    from gateway.identity import gateway_name  # noqa: PLC0415
-    from gateway.merging import Statement  # noqa: PLC0415
+    from common.accounting import PrivacyEvent
+    from gateway import ledger_desk
+    from gateway.identity import gateway_name
+    from gateway.merging import Statement
 
     settings = load_settings(GatewayConfig, config)
     event = None
@@ -157,7 +157,7 @@ def merge(  # noqa: PLR0913  # options
     statement = Statement(settings.data_set, stated, event, nothing_missing, unit)
     name = gateway_name(settings.tls.certificate)
     with working("taking records in"):
-        merged = ledger_desk.take_in(_desk(config, seed), name, image, statement)
+        merged = ledger_desk.take_in(desk(config, seed), name, image, statement)
     if output is Format.JSON:
         emit_json(merged)
         return
@@ -173,9 +173,9 @@ def trust(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Take another key for the orchestrator's; ask its operator over another channel first."""
-    from gateway import ledger_desk  # noqa: PLC0415
+    from gateway import ledger_desk
 
-    is_known = ledger_desk.trust(_desk(config, seed), public_key)
+    is_known = ledger_desk.trust(desk(config, seed), public_key)
     if output is Format.JSON:
         emit_json({"trusted": is_known})
     elif is_known:
@@ -185,7 +185,7 @@ def trust(
 
 
 def _print_spent(spent: Epsilon | None, delta: float, units: Sequence[Unit]) -> None:
-    from common.accounting import rounded_up  # noqa: PLC0415
+    from common.accounting import rounded_up
 
     named = " and ".join(units) or "none yet"
     if spent is None:
@@ -218,9 +218,3 @@ def _three(account: Account) -> tuple[float | str | None, ...]:
     if account.spent is None:
         return "none: seeded", "", ""
     return account.spent.pld, account.spent.rdp, account.second
-
-
-def _desk(config: Path, seed: int | None) -> Desk:
-    from gateway.ledger_desk import desk_of  # noqa: PLC0415
-
-    return desk_of(load_settings(GatewayConfig, config), seed)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from common.listening import write_atomically
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,9 +27,7 @@ class Presence(BaseModel):
 def write_presence(state: Path, *, connected: bool) -> None:
     """Replace the file by one that holds the present state."""
     text = Presence(process=os.getpid(), connected=connected).model_dump_json()
-    fresh = state / f"{FILE}.new"
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(state / FILE)
+    write_atomically(state / FILE, text)
 
 
 def read_presence(state: Path) -> Presence | None:

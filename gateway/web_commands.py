@@ -26,7 +26,7 @@ def link(config: ConfigOption = Path("gateway.toml"), output: FormatOption = For
     Example:
         fedgate-gateway web link --config gateway.toml
     """
-    from gateway.web_links import LINK_S, Links  # noqa: PLC0415
+    from gateway.web_links import LINK_S, Links
 
     settings = load_settings(GatewayConfig, config)
     with writing_to(settings.state):

@@ -51,7 +51,7 @@ def _below(command: Command) -> Iterator[Command]:
 
 def pages() -> dict[str, tuple[str, str]]:
     """Return a page for each of the two programs: title and text by file name."""
-    return {f"{name}.md": (f"{name}", _page(name)) for name in APPS}
+    return {f"{name}.md": (name, _page(name)) for name in APPS}
 
 
 def _page(program: str) -> str:
