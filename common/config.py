@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic_settings import PydanticBaseSettingsSource
@@ -24,7 +25,7 @@ _PASSWORD = re.compile(r"://\S*@")  # in a URL, with the user before it
 HOST_AND_PORT = r".+:\d+$"
 
 
-def each_of(addresses: str | tuple[str, ...]) -> tuple[str, ...]:
+def each_of(addresses: str | Sequence[str]) -> tuple[str, ...]:
     """Return each of one address or several, in their order."""
     return (addresses,) if isinstance(addresses, str) else tuple(addresses)
 

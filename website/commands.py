@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from cli.main import app as fedgate
+from common.markdown import row, table
 from gateway.cli import app as fedgate_gateway
-from website.markdown import row, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

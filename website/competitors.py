@@ -12,7 +12,7 @@ import typer
 from benchmarks import records
 from benchmarks.records import RESULTS
 from benchmarks.registry import BENCHMARKS
-from website.markdown import row, table
+from common.markdown import row, table
 from website.repository import ROOT
 
 if TYPE_CHECKING:

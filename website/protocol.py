@@ -17,8 +17,8 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc
 
+from common.markdown import row, table
 from orchestrator.auth import PERMISSIONS
-from website.markdown import row, sentence, table
 from website.repository import ROOT
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ class Comments:
     def of(self, *path: int) -> str:
         """Return a comment as a sentence; nothing where there is none."""
         said = self._said.get(path, "")
-        return sentence(said) if said.strip() else ""
+        return _sentence(said) if said.strip() else ""
+
+
+def _sentence(text: str) -> str:
+    """Return a comment or docstring of the code as a sentence of a page."""
+    words = " ".join(text.split())
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", ":", "?")) else ".")
 
 
 def files() -> list[FileDescriptorProto]:

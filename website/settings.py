@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from cli.config import OperatorConfig
 from common.hyperparameters import Range
+from common.markdown import row, table
 from common.plan import Plan
 from gateway.config import GatewayConfig
 from orchestrator.config import OrchestratorConfig
 from tasks.plan_file import TaskTable
 from website.fields import NEEDED, TABLE_DEFAULT, alternatives, bounds, default, kind
-from website.markdown import row, table
 from website.meanings import meaning
 
 if TYPE_CHECKING:

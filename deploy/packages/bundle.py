@@ -8,7 +8,6 @@ its list of digests before it installs anything.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
@@ -16,7 +15,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from distribution import ROOT, build, changes, or_say
+from distribution import ROOT, build, changes, git, or_say
+from install import sha256
 
 IMAGES = ("fedgate-orchestrator", "fedgate-gateway")
 SERVICES = ("orchestrator", "gateway-1")  # of docker-compose.yml: one builds each image
@@ -39,7 +39,7 @@ def main() -> None:
         )
     bundle = _begin(asked.into)
     _wheels(bundle, asked.torch_index)
-    _pages(bundle, PAGES)
+    _committed(bundle, PAGES)
     if images:
         _images(bundle)
     shutil.copy(Path(__file__).with_name("install.py"), bundle)
@@ -84,7 +84,7 @@ def _pip(*arguments: str | Path) -> None:
     subprocess.run([*pip, *arguments, "--no-deps"], check=True)
 
 
-def _pages(bundle: Path, paths: tuple[str, ...]) -> None:
+def _committed(bundle: Path, paths: tuple[str, ...]) -> None:
     """Copy files of what is committed, at the same places."""
     archive = subprocess.run(
         ["git", "-C", ROOT, "archive", "HEAD", *paths], check=True, capture_output=True
@@ -99,18 +99,15 @@ def _images(bundle: Path) -> None:
     into.mkdir()
     save = ["docker", "save", "--output", str(into / "fedgate-images.tar"), *IMAGES]
     subprocess.run(save, check=True)
-    _pages(bundle, WITH_IMAGES)
+    _committed(bundle, WITH_IMAGES)
 
 
 def _contents(bundle: Path, *, images: bool) -> None:
     wheels = sorted((bundle / "wheels").iterdir())
     held = {wheel.name.split("-")[0]: _version(wheel) for wheel in wheels}
-    commit = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    )
     contents = {
         "version": held["fedgate"],
-        "commit": commit.stdout.strip(),
+        "commit": git(ROOT, "rev-parse", "HEAD").strip(),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "platform": sysconfig.get_platform(),
         "packages": held,
@@ -123,15 +120,10 @@ def _contents(bundle: Path, *, images: bool) -> None:
 def _sums(bundle: Path) -> str:
     """Write SHA256SUMS, as `sha256sum --check` reads it; return the digest of that list."""
     files = sorted(path for path in bundle.rglob("*") if path.is_file())
-    lines = [f"{_sha256(path)}  {path.relative_to(bundle).as_posix()}\n" for path in files]
+    lines = [f"{sha256(path)}  {path.relative_to(bundle).as_posix()}\n" for path in files]
     sums = bundle / "SHA256SUMS"
     sums.write_text("".join(lines))
-    return _sha256(sums)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(sums)
 
 
 def _report(bundle: Path, *, images: bool, digest: str) -> None:

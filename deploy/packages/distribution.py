@@ -25,7 +25,7 @@ UMASK = 0o022
 
 def build(into: Path, repository: Path = ROOT) -> Path:
     """Write both to `into`; return the wheel, which is built from the source distribution."""
-    date = int(_git(repository, "log", "-1", "--format=%ct"))
+    date = int(git(repository, "log", "-1", "--format=%ct"))
     with tempfile.TemporaryDirectory(prefix="fedgate-dist-") as folder:
         scratch = Path(folder)
         sources = _exported(repository, scratch / "sources")
@@ -42,17 +42,18 @@ def build(into: Path, repository: Path = ROOT) -> Path:
 
 def changes(repository: Path) -> str:
     """Return what of the repository's files is not as it was committed, a line for each."""
-    return _git(repository, "status", "--porcelain", "--untracked-files=no")
+    return git(repository, "status", "--porcelain", "--untracked-files=no")
 
 
-def _git(repository: Path, *arguments: str) -> str:
+def git(repository: Path, *arguments: str) -> str:
+    """Return what git prints of a repository."""
     line = ["git", "-C", str(repository), *arguments]
     return subprocess.run(line, check=True, capture_output=True, text=True).stdout
 
 
 def _exported(repository: Path, into: Path) -> Path:
     archive = into.with_suffix(".tar")
-    _git(repository, "archive", "--format=tar", f"--output={archive}", "HEAD")
+    git(repository, "archive", "--format=tar", f"--output={archive}", "HEAD")
     return _unpacked(archive, into)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from common.markdown import row, table
+from common.model_page import FACTS, ROUNDS, gateway_row, gateways, opening, score_facts, task_facts
 from orchestrator.web.view import epsilon_at_most
 
 if TYPE_CHECKING:
@@ -54,32 +56,29 @@ def _gateway(run: Run, status: GatewayStatus) -> dict[str, Any]:
 
 def text_of(card: dict[str, Any]) -> str:
     """Return a card as a page in Markdown."""
-    return "\n".join(_lines(card)) + "\n"
+    return "\n".join(_parts(card))
 
 
-def _lines(card: dict[str, Any]) -> Iterator[str]:
-    yield from (f"# Model of run {card['run']}", "")
+def _parts(card: dict[str, Any]) -> Iterator[str]:
     promise = (
-        f"Private: epsilon at most {card['target_epsilon']:g} at delta {card['delta']:g} "
-        f"({card['unit']} unit, {card['relation']} neighbours), for a unit that lives at "
-        "one gateway."
+        f"epsilon at most {card['target_epsilon']:g} at delta {card['delta']:g} ({card['unit']} "
+        f"unit, {card['relation']} neighbours), for a unit that lives at one gateway"
     )
-    yield from (promise if card["private"] else "**Not private**: noise was seeded.", "")
-    yield from ("| what | value |", "|---|---|")
-    yield f"| task | {card['task']} (`{card['task_digest'][:12]}`) |"
-    yield f"| labels | {', '.join(card['labels'])} |".replace("\n", " ")
-    yield f"| parameters | {card['parameters']} |"
-    yield f"| rounds | {card['rounds']} |"
-    for name in ("sha256", "blake3", "plan_digest", "plan_signed_by"):
-        yield f"| {name.replace('_', ' ')} | `{card[name]}` |"
-    for split, f1 in sorted(card["scores"].items()):
-        yield f"| F1, {split} | {100 * f1:.2f} |"
-    yield from ("", "## Gateways", "")
-    yield from ("| gateway | declared units | rounds | epsilon at most |", "|---|---|---|---|")
-    for each in card["gateways"]:
-        bound = each["epsilon_at_most"]
-        spent = "none: seeded" if bound is None else f"{bound:.2f}"
-        rounds = f"{each['rounds_counted']} of {each['rounds_charged']}"
-        yield f"| {each['gateway']} | {each['declared_units']} | {rounds} | {spent} |"
-    yield from ("", "`rounds`: counted in a published mean, of those charged at most.")
-    yield f"`fedgate model export {card['run']}` makes the card that proves what it says."
+    yield opening(card["run"], promise if card["private"] else None)
+    told = (card[name] for name in ("task", "task_digest", "labels", "parameters", "rounds"))
+    digests = [
+        row(name.replace("_", " "), f"`{card[name]}`" if card[name] else "nobody")
+        for name in ("sha256", "blake3", "plan_digest", "plan_signed_by")
+    ]
+    yield table(FACTS, [*task_facts(*told), *digests, *score_facts(card["scores"])])
+    yield "## Gateways\n"
+    yield gateways(map(_row, card["gateways"]), "epsilon at most")
+    yield (
+        ROUNDS + f"`fedgate model export {card['run']}` makes the card that proves what it says.\n"
+    )
+
+
+def _row(of: dict[str, Any]) -> str:
+    bound, rounds = of["epsilon_at_most"], (of["rounds_counted"], of["rounds_charged"])
+    spent = None if bound is None else f"{bound:.2f}"
+    return gateway_row(of["gateway"], of["declared_units"], rounds, spent)

@@ -1,4 +1,4 @@
-"""Markdown written by programs."""
+"""Tables in Markdown, written by programs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,3 @@ def table(head: Sequence[str], rows: Iterable[str]) -> str:
     if not lines:
         return ""
     return "\n".join((row(*head), f"|{'---|' * len(head)}", *lines)) + "\n"
-
-
-def sentence(text: str) -> str:
-    """Return a comment or docstring of the code as a sentence of a page."""
-    words = " ".join(text.split())
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", ":", "?")) else ".")
