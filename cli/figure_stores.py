@@ -6,8 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cli.extras import ExtraMissing
 from common.errors import UnavailableError
+from common.extras import ExtraMissing
 from common.protocol import RunState
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ class OperatorClient(Client):
                 elif receiver is not None:
                     receiver.take(part)
         if receiver is None:
-            raise NotFound(f"the orchestrator sent nothing for weights {digest}")
+            raise NotFound(f"the orchestrator sent nothing for weights {digest}: ask it again")
         return receiver.finish()
 
     async def record_scores(self, run_id: RunId, scores: ScoreSet) -> None:

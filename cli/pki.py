@@ -71,7 +71,10 @@ class NotAHost(RequestError):
     field = "hosts"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{host!r} is neither a DNS name in ASCII nor an IP address")
+        super().__init__(
+            f"{host!r} is neither a DNS name in ASCII nor an IP address: write it as it is "
+            "dialled, such as fl.example.org or 192.0.2.1"
+        )
 
 
 def init(folder: Path, federation: str) -> str:

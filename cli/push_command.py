@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cli.extras import ExtraMissing
 from cli.model_commands import app
 from cli.options import ModelOption
 from common.console import OUT, Format, FormatOption, emit_json, working
+from common.extras import ExtraMissing
 
 
 @app.command("push")

@@ -32,3 +32,12 @@ def missing_package(error: ModuleNotFoundError) -> PackageMissing | None:
     """Return what to say of an import that failed, None if no extra brings the module."""
     module = (error.name or "").partition(".")[0]
     return PackageMissing(module) if module in EXTRAS else None
+
+
+class ExtraMissing(RequestError):
+    """An option, or a command that needs little else, has an extra of its own, which is missing."""
+
+    def __init__(self, what: str, extra: str, error: ImportError) -> None:
+        super().__init__(
+            f"{what} needs a package that is not here ({error}): pip install 'fedgate[{extra}]'"
+        )

@@ -43,7 +43,8 @@ class StoryForged(RequestError):
     def __init__(self, seen: Seen) -> None:
         super().__init__(
             f"the checkpoint of record {seen.checkpoint.sequence} that is kept here is not what "
-            "was signed: this gateway's ledger was changed"
+            "was signed: this gateway's ledger was changed. Find out by whom before it trains "
+            "again; `fedgate-gateway ledger verify` says whether what was charged is whole"
         )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.model_card import charged_to
 from common.accounting import COARSE_INTERVAL, PLD_INTERVAL, epsilon_pld, rounded_up
-from common.console import ERRORS
+from common.console import ERRORS, Pace
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,7 +29,7 @@ class Progress:
         """Show nothing yet."""
         self._clock = clock
         self._live = Live(console=ERRORS, auto_refresh=False, transient=True)
-        self._first_round: float | None = None
+        self._pace = Pace()
         self._shown = 0
 
     def __enter__(self) -> Self:
@@ -52,11 +52,12 @@ class Progress:
 
     async def show(self, status: RunStatus, plan: Plan) -> None:
         """Show a run's state: rounds, gateways, F1 on the dev split, epsilon, time left."""
-        if status.published_round and self._first_round is None:
-            self._first_round = self._clock.now()
+        left = ""
+        if status.published_round:  # the first round is no measure: data are read before it
+            left = self._pace.left(status.published_round, status.rounds, self._clock.now())
         spent = await asyncio.to_thread(_largest_epsilon, status, plan)
         if ERRORS.is_terminal:
-            self._live.update(self._screen(status, spent), refresh=True)
+            self._live.update(self._screen(status, spent, left), refresh=True)
             return
         if status.published_round > self._shown:
             ERRORS.print(self._line(status, spent), markup=False)
@@ -69,21 +70,15 @@ class Progress:
             f"{len(status.gateways) - inside} out · F1 (dev) {_f1(status)} · epsilon {spent}"
         )
 
-    def _screen(self, status: RunStatus, spent: str) -> Table:
+    def _screen(self, status: RunStatus, spent: str, left: str) -> Table:
         table = Table.grid(padding=(0, 2))
         table.add_row(Text(self._line(status, spent)))
-        table.add_row(Text(f"about {self._left(status)} s left"))
+        table.add_row(Text(f"about {left or '?'} left"))
         for gateway in status.gateways:
             state = "in " if gateway.connected else "out"
             done = "answered" if gateway.answered else "working"
             table.add_row(Text(f"  {gateway.gateway:<16} {state}  {done}"))
         return table
-
-    def _left(self, status: RunStatus) -> str:
-        if self._first_round is None or status.published_round < 2:  # noqa: PLR2004
-            return "?"
-        each = (self._clock.now() - self._first_round) / (status.published_round - 1)
-        return f"{each * (status.rounds - status.published_round):.0f}"
 
 
 def _largest_epsilon(status: RunStatus, plan: Plan) -> str:

@@ -30,7 +30,10 @@ class FormTooLong(RequestError):
     """A form is longer than any here."""
 
     def __init__(self, longest: int) -> None:
-        super().__init__(f"a form has at most {longest} bytes here, and comes at once")
+        super().__init__(
+            f"a form has at most {longest} bytes here, and comes at once: send a shorter one, "
+            "or the same again"
+        )
 
 
 async def form_of(request: Request, url: str, longest: int = LONGEST_FORM) -> dict[str, str]:

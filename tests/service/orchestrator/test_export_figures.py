@@ -11,11 +11,11 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
-from cli.extras import ExtraMissing
 from cli.figure_stores import StoreUnreachable
 from cli.figures_command import NowhereToGo
 from cli.main import app
 from common.accounting import epsilon_pld, round_event
+from common.extras import ExtraMissing
 from common.protocol import ScoreSet
 from tests.fakes import HYPERPARAMETERS, plan_of
 
