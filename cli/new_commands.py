@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import OUT
+from common.console import OUT, Format, FormatOption, emit_json
 from common.errors import RequestError
 from common.key_files import write_new
 
@@ -43,6 +43,7 @@ def new() -> None:
 def task(
     name: Annotated[str, typer.Argument(help="What the task is called, and its file.")],
     out: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """Write a task that runs as it is, NAME.py, and its tests, test_NAME.py.
 
@@ -52,6 +53,9 @@ def task(
     check_name(name)
     code, tests = f"{name}.py", f"test_{name}.py"
     write_new(out, {code: _written("task.py", name), tests: _written("test_task.py", name)})
+    if output is Format.JSON:
+        emit_json({"task": out / code, "tests": out / tests})
+        return
     say = f"made {out / code} and {out / tests}: try them with `python -m pytest {out / tests}`"
     OUT.print(say, markup=False)
 
