@@ -13,7 +13,7 @@ PROTOS := $(wildcard protos/federation/v1/*.proto)
 GENERATED := $(PROTOS:.proto=_pb2.py)
 
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
+WORKERS ?= --numprocesses 4 --dist worksteal  # on two cores too: tests wait for processes
 COVERING := tests/unit tests/service tests/golden  # what reaches each line; the rest takes twice as long traced
 BESIDE := tests/packages tests/docs tests/faults tests/planted tests/simulation tests/poison tests/hosts tests/fuzz
 TESTS := $(COVERING) $(BESIDE)

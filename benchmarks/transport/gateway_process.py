@@ -27,6 +27,7 @@ from common.retry import Backoff
 from common.tls import TlsFiles
 from gateway.agent import Agent
 from gateway.gateway import ForeignWeights
+from gateway.pause import Pause
 from gateway.policy import Accepted
 from gateway.updates import UpdateStore
 
@@ -48,6 +49,7 @@ class ConstantGateway:
         """Keep updates in `folder`."""
         self._name = name
         self._updates = UpdateStore(folder)
+        self.pause = Pause(folder)
         self._kept: list[Any] = []
         self._rounds = 0
         self.record_head = EMPTY  # of the audit log
@@ -61,6 +63,10 @@ class ConstantGateway:
         """Accept whatever is asked."""
         self._form = plan.update_form
         return Accepted(plan.hyperparameters, None)
+
+    def begins(self, _run: RunId, _number: int) -> bool:
+        """Nothing is charged, so each round is a new one."""
+        return True
 
     def gateway(self, _run: RunId) -> ConstantGateway:
         """Return what answers a round."""
