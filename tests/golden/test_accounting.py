@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import math
 
 import pytest
@@ -20,17 +19,13 @@ from common.calibration import TargetOutOfReach, last_affordable_round, noise_fo
 from common.errors import ImpossibleEvent
 from common.plan import Relation
 
+pytestmark = pytest.mark.usefixtures("no_warning")
+
 DELTA = 1e-5
 CHEAP = PrivacyEvent(20.0, 1.0, 1)  # a fiftieth of a second to account
 EVENTS = st.builds(
     PrivacyEvent, st.sampled_from([0.8, 4.0]), st.sampled_from([0.01, 0.1]), st.integers(1, 500)
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_warning(caplog):
-    yield
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_nothing_spent_is_epsilon_zero():

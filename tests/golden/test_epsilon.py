@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 
 import pytest
@@ -14,14 +13,10 @@ from scipy.stats import norm
 from common.accounting import PrivacyEvent, epsilon, epsilon_pld, epsilon_replace_one
 from tests.golden.epsilon_table import CASES
 
+pytestmark = pytest.mark.usefixtures("no_warning")
+
 CLASSIC_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64))
 TUTORIAL = {"A": 3.0083, "B": 1.1921, "C": 7.1013}
-
-
-@pytest.fixture(autouse=True)
-def _no_warning(caplog):
-    yield
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("case", CASES)

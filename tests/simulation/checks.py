@@ -16,7 +16,6 @@ from tests.simulation.history import Acted, Called, Committed, Entry, History, T
 from tests.simulation.register import Register
 from tests.simulation.training import INITIAL
 
-ENDS = {"RunCompleted", "RunFailed", "RunCancelled"}
 CALM_S = 90.0  # without any fault: more than every wait of a gateway together
 
 

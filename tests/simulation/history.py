@@ -88,10 +88,6 @@ class Noted:
 Entry = Committed | Called | Acted | Returned | Trained | Noted
 
 
-class Violation(AssertionError):
-    """An invariant does not hold."""
-
-
 class History:
     """The entries of one seed, in the order of time."""
 

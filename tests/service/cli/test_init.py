@@ -71,7 +71,7 @@ def test_settings_that_are_made_pass_their_check_with_the_plan_that_was_made(fol
     assert {each["level"] for each in found} == {"ok"}
 
 
-def test_every_setting_says_what_it_is_for():
+def test_what_is_made_is_commented():
     CliRunner().invoke(fedgate, PLAN)
     CliRunner().invoke(fedgate_gateway, SITE)
     for file in ("plan.toml", "gateway.toml"):

@@ -222,6 +222,7 @@ async def test_a_federation_runs_without_a_socket(tmp_path):
 async def test_a_crash_at_any_record_leads_to_the_same_model(tmp_path, record):
     clock = StoppingClock(record)
     await run_in_process(tmp_path, clock)
+    assert clock.records <= 0  # it did crash
     orchestrator = await run_in_process(tmp_path, FakeClock())
     (status,) = await orchestrator.operations.list_runs()
     assert (status.state, status.model) == (RunState.COMPLETED, reference())

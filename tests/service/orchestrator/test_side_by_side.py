@@ -23,8 +23,7 @@ from common.protocol import (
     Train,
     UpdateKey,
 )
-from common.weights import Weights
-from tests.fakes import LAYOUT, VERSIONS, FakeGateway, difference, plan_of, until
+from tests.fakes import VERSIONS, FakeGateway, difference, plan_of, until
 
 GATEWAYS = ("a", "b", "c")
 STEADY, SLOW, CANCELLED, FAILING = "steady", "slow", "cancelled", "failing"
@@ -71,9 +70,6 @@ class Busy(FakeGateway):
             self.update = lambda name, number: difference(f"{run} {name}", number)
             await self.fetch(train.weights)
             await self.send(run, train.round, train.weights.digest)
-
-    def body(self, number: int) -> bytes:
-        return Weights(LAYOUT, self.update(self.name, number)).to_bytes()
 
 
 async def lived(federation, *runs: str) -> dict[str, RunStatus]:

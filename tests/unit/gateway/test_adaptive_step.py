@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2, kstest, norm
+from scipy.stats import kstest, norm
 
 from common.adaptive_clipping import TooLittleCountNoise, sum_noise_multiplier
 from common.randomness import RandomStream
 from gateway.dp_sgd import ClippedSum, add_noise, apply_dp, clipped_sum, count_within
 from private_step.noise import GRID, noised_mean
 from tests.unit.gateway.toys import values
+from tests.variance import variance_pvalue
 
 PARAMETERS, DRAWS = 200_000, 4000
 EXPECTED = 8.0  # units in a batch
@@ -94,12 +95,6 @@ def test_the_sum_is_noised_by_what_the_count_leaves_of_the_budget():
     noise = found.double().numpy() * EXPECTED / 0.5
     assert variance_pvalue(noise, raised) > 1e-4
     assert variance_pvalue(noise, raised * 0.98) < 1e-4  # the test can fail
-
-
-def variance_pvalue(noise: np.ndarray, deviation: float) -> float:
-    law = chi2(len(noise))
-    found = float((noise**2).sum()) / deviation**2
-    return 2 * min(law.cdf(found), law.sf(found))
 
 
 def test_the_counts_noise_is_normal_of_the_stated_width_and_apart_from_the_sums():

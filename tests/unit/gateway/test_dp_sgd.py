@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2, kstest, norm
+from scipy.stats import kstest, norm
 
 from common.randomness import RandomStream
 from gateway.dp_sgd import add_noise, apply_dp, clip_gradients, clipped_sum
 from tests.unit.gateway.toys import assert_close, values
+from tests.variance import variance_pvalue
 
 DRAWS = 1_000_000
 
@@ -85,9 +86,3 @@ def test_noise_has_the_stated_width(sigma, clipping_norm):
 
 def test_the_test_of_the_width_sees_one_percent_too_little():
     assert variance_pvalue(noise_of(0.99, 1.0), 1.0) < 1e-4
-
-
-def variance_pvalue(noise: np.ndarray, deviation: float) -> float:
-    law = chi2(len(noise))
-    found = float((noise**2).sum()) / deviation**2
-    return 2 * min(law.cdf(found), law.sf(found))

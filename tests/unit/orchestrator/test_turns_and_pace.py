@@ -84,9 +84,9 @@ async def test_a_stream_that_stalls_is_ended(monkeypatch):
 async def test_a_stream_of_a_few_bytes_is_ended_and_one_of_enough_is_not(monkeypatch):
     monkeypatch.setattr(pace, "PERIOD_S", 0.02)
     monkeypatch.setattr(pace, "LEAST_BYTES", 100)
-    watched, stream = Pace(), trickle(bytes(99), bytes(1), b"x")
-    for _ in range(3):
-        assert await watched.next_of(stream) is not None
+    pieces = (bytes(99), bytes(1), b"x")
+    watched, stream = Pace(), trickle(*pieces)
+    assert [(await watched.next_of(stream)).data for _ in pieces] == list(pieces)
     with pytest.raises(TooSlow, match="1 bytes came"):
         await watched.next_of(stream)
 
@@ -96,5 +96,5 @@ async def test_the_end_of_a_stream_is_no_stall():
         yield Chunk(0, b"x")
 
     watched, stream = Pace(), ended()
-    assert await watched.next_of(stream) is not None
+    assert await watched.next_of(stream) == Chunk(0, b"x")
     assert await watched.next_of(stream) is None
