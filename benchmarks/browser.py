@@ -1,8 +1,9 @@
-"""Debian's chromium without a window, for what is measured and drawn of the page."""
+"""Debian's chromium without a window, for what is measured, drawn and tested of the pages."""
 
 from __future__ import annotations
 
 import base64
+import shutil
 from typing import TYPE_CHECKING
 
 from selenium import webdriver
@@ -13,7 +14,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+CHROMIUM = shutil.which("chromium") or ""  # empty: not installed
+DRIVER = shutil.which("chromedriver") or ""
 PATIENCE_S = 60.0
 
 

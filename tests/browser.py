@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 from axe_core_python.selenium import Axe
-from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from benchmarks.browser import CHROMIUM, DRIVER, started
+
 PATIENCE_S = 20.0
 PHONE = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
 NEEDED = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
+    not (CHROMIUM and DRIVER),
     reason="needs Debian's packages chromium and chromium-driver",
 )
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[WebDriver]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for each in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{each}")
-    options.add_argument("--window-size=1280,1000")
-    with webdriver.Chrome(options=options, service=Service(DRIVER)) as started:
-        yield started
+    with started(1280, 1000) as opened:
+        yield opened
 
 
 def until_shown(browser: WebDriver, condition: Callable[[], object]) -> None:
     gone = [StaleElementReferenceException]  # a part was replaced while it was looked at
     WebDriverWait(browser, PATIENCE_S, 0.05, gone).until(lambda _: condition())
+
+
+def click(browser: WebDriver, selector: str) -> None:
+    """Click what may be replaced between its being found and the click."""
+
+    def is_clicked() -> bool:
+        browser.find_element(By.CSS_SELECTOR, selector).click()
+        return True
+
+    until_shown(browser, is_clicked)
 
 
 def severe(browser: WebDriver) -> list[str]:

@@ -12,7 +12,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from common.tls import Role
 from orchestrator.config import WebSettings
-from tests.browser import NEEDED, browser, looked_at, severe, until_shown, without_script
+from tests.browser import NEEDED, browser, click, looked_at, severe, until_shown, without_script
 from tests.page import REFUSING, RUN, SITES, answered, in_state, link_of, score, update, varied_plan
 
 SOON_S = 1.0  # what is promised
@@ -158,6 +158,6 @@ async def test_a_run_is_cancelled_by_two_clicks(watched, browser):
 
 
 def _cancel(browser: WebDriver) -> None:
-    browser.find_element(By.CSS_SELECTOR, "#actions a").click()
-    browser.find_element(By.CSS_SELECTOR, "button.danger").click()
+    click(browser, "#actions a")
+    click(browser, "button.danger")
     until_shown(browser, lambda: "cancelled" in browser.find_element(By.ID, "announce").text)

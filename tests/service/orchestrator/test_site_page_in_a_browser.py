@@ -11,7 +11,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from common.tls import Role
 from gateway.policy import Policy
 from tests.at_work import SITE, plan_for, settings
-from tests.browser import NEEDED, browser, looked_at, severe, until_shown, without_script
+from tests.browser import NEEDED, browser, click, looked_at, severe, until_shown, without_script
 from tests.fakes import until
 from tests.site_page import LABELS, site_at_work
 from tests.tiny_task import TASK
@@ -60,8 +60,8 @@ async def test_a_site_is_paused_by_two_clicks_and_the_page_follows(site, browser
 
 
 def _turn(browser: WebDriver) -> None:
-    browser.find_element(By.CSS_SELECTOR, "#state .button").click()
-    browser.find_element(By.CSS_SELECTOR, "button.danger").click()
+    click(browser, "#state .button")
+    click(browser, "button.danger")
     until_shown(browser, lambda: "Paused since" in browser.find_element(By.ID, "state").text)
 
 
