@@ -604,7 +604,7 @@ BUGS = (
         name="a norm that depends on the pieces",
         path=RUNNING_NORM,
         sound="        self._keep(rest)\n",
-        faulty="        self._add(rest)\n",
+        faulty="        self._keep(rest[:0])\n",
         caught_by="tests/unit/orchestrator/test_running_norm.py"
         "::test_any_pieces_give_the_same_bits",
     ),
