@@ -120,10 +120,11 @@ def shortened(frames: list[Frame]) -> list[Frame]:
     kept: list[Frame] = []
     clock, before = 0.0, 0.0
     for frame in frames:
-        waited, before = frame.at_s - before, frame.at_s
+        waited = frame.at_s - before
         if kept and waited < SHORTEST_S:
             kept[-1] = Frame(kept[-1].at_s, frame.lines)
             continue
+        before = frame.at_s
         clock += min(waited, LONGEST_S)
         kept.append(Frame(clock, frame.lines))
     return kept
