@@ -97,8 +97,9 @@ async def _run(settings: GatewayConfig, seed: int | None) -> None:
     workshop = _workshop(settings, seed)
     _tell_of(workshop, settings, seed)
     tally = Tally()
+    counted = tally if settings.web is not None else None  # nobody else asks
     async with (
-        GrpcClient(settings.address, settings.tls, http2=settings.http2, tally=tally) as client,
+        GrpcClient(settings.address, settings.tls, http2=settings.http2, tally=counted) as client,
         _watched(settings, tally, seed) as watcher,
     ):
         agent = Agent(
